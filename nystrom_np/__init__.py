@@ -1,0 +1,1 @@
+"""Nyströmformer in hand-written NumPy: readable, exact, and free of PyTorch."""

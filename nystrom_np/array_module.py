@@ -1,0 +1,257 @@
+"""The array-module switch: one code path for NumPy, CuPy and array types that look like them.
+
+Every formula of the package asks :func:`get_array_module` which module its arguments belong to and calls
+that module's functions. This is the only file that imports cupy, and it does so when a CuPy array or a CUDA
+device is first met. Lines that need a GPU to run are in this file alone.
+"""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Array", "DeviceError", "array_module_of", "device_of", "fuse", "get_array_module", "special", "to_device", "to_numpy"]
+
+Array = Any
+"""What jaxtyping annotations wrap: an array of any backend (``Float[Array, "batch length dim"]``)."""
+
+ELEMENTS_PER_BLOCK = 1 << 14
+"""Elements that :func:`fuse` handles at a time on NumPy: a block and its temporaries stay in a core's cache."""
+
+
+class DeviceError(ValueError):
+    """A device was asked for that is unknown or that this machine cannot provide."""
+
+
+def get_array_module(*arrays: Array) -> Any:
+    """Return the module whose functions apply to the given arrays.
+
+    Parameters
+    ----------
+    *arrays : array or scalar
+        Arrays of one backend; ``None`` and Python scalars fit any backend.
+
+    Returns
+    -------
+    module
+        ``numpy``, ``cupy``, or what an array's own ``__array_namespace__`` returns.
+
+    Raises
+    ------
+    TypeError
+        If the arrays belong to different modules: nothing is moved between devices silently.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> get_array_module(np.zeros(3)).__name__
+    'numpy'
+    """
+    found: Any = None
+    for array in arrays:
+        module = _module_of(array)
+        if module is None or module is found:
+            continue
+        if found is not None:
+            raise TypeError(f"arrays of one module were expected, found {found.__name__} and {module.__name__}")
+        found = module
+    return np if found is None else found
+
+
+def _module_of(array: Array) -> Any:
+    if array is None or isinstance(array, (int, float)):
+        return None
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    if type(array).__module__.partition(".")[0] == "cupy":  # also the tracers inside cupy.fuse
+        return _cupy()
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    raise TypeError(f"an array was expected, found {type(array).__name__}")
+
+
+def _cupy() -> ModuleType:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            'device "cuda" needs CuPy, which is not installed: pip install "nystrom_np[cuda12]" '
+            "(or [cuda13], to match the CUDA driver)"
+        ) from error
+    return cupy
+
+
+def array_module_of(device: str) -> Any:
+    """Return the array module of a device name, after making sure that the device can be used.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Returns
+    -------
+    module
+        ``numpy`` or ``cupy``.
+
+    Raises
+    ------
+    DeviceError
+        If the name is unknown, CuPy is not installed, or there is no usable driver or GPU.
+
+    Examples
+    --------
+    >>> array_module_of("cpu").__name__
+    'numpy'
+    """
+    if device == "cpu":
+        return np
+    name, _, index = str(device).partition(":")
+    if name != "cuda" or (index and not index.isdecimal()) or str(device).endswith(":"):
+        raise DeviceError(f'device must be "cpu", "cuda" or "cuda:N", found {device!r}')
+    cupy = _cupy()
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(f'device "{device}" needs an NVIDIA GPU with a working driver: {error}') from error
+    if int(index or 0) >= count:
+        raise DeviceError(f'device "{device}" does not exist: this machine has {count} CUDA device(s)')
+    return cupy
+
+
+def device_of(array: Array) -> str:
+    """Return the device name of an array: ``"cpu"``, or ``"cuda:N"`` for CuPy arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> device_of(np.zeros(3))
+    'cpu'
+    """
+    return f"cuda:{array.device.id}" if get_array_module(array).__name__ == "cupy" else "cpu"
+
+
+def to_device(array: Array, device: str) -> Array:
+    """Return the array on a device, without a copy where it is there already.
+
+    Parameters
+    ----------
+    array : array
+        Of any backend.
+    device : str
+        As in :func:`array_module_of`.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be used, or its memory does not suffice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(3)
+    >>> to_device(x, "cpu") is x
+    True
+    """
+    module = array_module_of(device)
+    if module is np:
+        return to_numpy(array)
+    return _to_cuda(module, array, int(device.partition(":")[2] or 0))
+
+
+def _to_cuda(cupy: Any, array: Array, index: int) -> Array:
+    try:
+        with cupy.cuda.Device(index):
+            return cupy.asarray(array)
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        raise DeviceError(
+            f"the memory of CUDA device {index} does not suffice for {array.nbytes:,} more bytes: "
+            "use a smaller batch, dtype='float16', or device='cpu'"
+        ) from error
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """Return the array as a NumPy array, copied from its device if need be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_numpy(np.arange(3))
+    array([0, 1, 2])
+    """
+    module = get_array_module(array)
+    if module is np:
+        return np.asarray(array)
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def special(module: Any) -> Any:
+    """Return the special functions (``erf``) that go with an array module.
+
+    SciPy's are imported when first used: they take longer to import than everything else together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(special(np).erf(0.0))
+    0.0
+    """
+    if module.__name__ == "cupy":
+        import cupyx.scipy.special as functions
+    elif hasattr(module, "special"):
+        functions = module.special
+    else:
+        import scipy.special as functions
+    return functions
+
+
+def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Make an elementwise formula take one pass over memory.
+
+    The formula stays as it is written, one expression of one array. CuPy compiles it into a single kernel
+    (``cupy.fuse``); on NumPy it is evaluated block by block, so that the temporaries of the expression stay in
+    the processor's cache instead of travelling to memory and back for each operation.
+
+    Parameters
+    ----------
+    function : callable
+        Elementwise, of one array: the result at an index depends on the argument at this index alone.
+
+    Returns
+    -------
+    callable
+        The same function of an array of any backend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> square = fuse(lambda x: x * x)
+    >>> square(np.arange(4.0))
+    array([0., 1., 4., 9.])
+    """
+    compiled: list[Callable[[Array], Array]] = []
+
+    def fused(x: Array) -> Array:
+        module = get_array_module(x)
+        if module is np:
+            return _in_blocks(function, x)
+        if module.__name__ != "cupy":
+            return function(x)
+        if not compiled:
+            compiled.append(module.fuse(function))
+        return compiled[0](x)
+
+    return update_wrapper(fused, function)
+
+
+def _in_blocks(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    if x.size <= ELEMENTS_PER_BLOCK:
+        return function(x)
+    flat = x.reshape(-1)  # a view for the contiguous arrays that products return, else one copy
+    out = np.empty_like(flat)
+    for start in range(0, flat.size, ELEMENTS_PER_BLOCK):
+        block = slice(start, start + ELEMENTS_PER_BLOCK)
+        out[block] = function(flat[block])
+    return out.reshape(x.shape)

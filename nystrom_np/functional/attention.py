@@ -1,0 +1,212 @@
+"""Softmax attention: the textbook form that holds every weight, and the same numbers in bounded memory."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Num, Shaped
+
+from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.functional.normalization import softmax, widen
+from nystrom_np.parallel import parallel_map
+
+__all__ = ["additive_mask", "attention_scores", "softmax_attention", "softmax_attention_matrix"]
+
+QUERIES_PER_BLOCK = 256
+"""Queries of one head that a thread handles at a time: enough for an efficient matrix product."""
+
+SCORES_PER_BLOCK = 1 << 20
+"""Scores that a thread holds at a time (4 MB in float32): longer rows are taken in pieces."""
+
+SCORES_WORTH_A_THREAD = 1 << 16
+"""With fewer scores in all, handing work to threads costs more than it saves."""
+
+SCORES_ON_A_DEVICE = 1 << 28
+"""Scores that a GPU holds at a time (1 GB in float32)."""
+
+
+def additive_mask(mask: Num[Array, "*shape"] | Bool[Array, "*shape"], dtype: object) -> Float[Array, "*shape"]:
+    """Turn a mask of ones and zeros into what is added to attention scores: (1 − mask) · min(dtype).
+
+    Adding the most negative finite number, not −∞, leaves a row that is masked entirely with equal weights
+    instead of NaN.
+
+    Parameters
+    ----------
+    mask : array of integers, floats or booleans, any shape
+        1 (True) for real positions, 0 (False) for padding.
+    dtype : dtype
+        Of the scores.
+
+    Returns
+    -------
+    array of ``dtype``
+        0 where the mask is 1 and ``finfo(dtype).min`` where it is 0.
+
+    References
+    ----------
+    ``get_extended_attention_mask`` in ``transformers.modeling_utils``, 4.37.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> additive_mask(np.array([1, 0]), np.float32)
+    array([-0.0000000e+00, -3.4028235e+38], dtype=float32)
+    """
+    xp = get_array_module(mask)
+    return (1.0 - mask.astype(dtype)) * xp.finfo(dtype).min
+
+
+def attention_scores(
+    query: Float[Array, "*batch queries dim"],
+    key: Float[Array, "*batch keys dim"],
+    mask: Shaped[Array, "..."] | None = None,
+) -> Float[Array, "*batch queries keys"]:
+    """Scores q kᵀ + mask, in float32 at least.
+
+    Parameters
+    ----------
+    query : array of floats, (..., queries, dim)
+    key : array of floats, (..., keys, dim)
+        Both already divided by dim^¼, so that the scores are those of q kᵀ / √dim.
+    mask : array, broadcastable to (..., queries, keys), optional
+        1 for the keys to attend to, 0 for those to leave out.
+
+    Returns
+    -------
+    array, (..., queries, keys)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> attention_scores(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0], [5.0, 6.0]]))
+    array([[11., 17.]])
+    """
+    scores = widen(query @ key.swapaxes(-1, -2))
+    if mask is not None:
+        scores += additive_mask(mask, scores.dtype)
+    return scores
+
+
+def softmax_attention_matrix(
+    query: Float[Array, "*batch queries dim"],
+    key: Float[Array, "*batch keys dim"],
+    mask: Shaped[Array, "..."] | None = None,
+) -> Float[Array, "*batch queries keys"]:
+    """Attention weights softmax(q kᵀ + mask): for each query a distribution over the keys.
+
+    Parameters
+    ----------
+    query, key, mask
+        As in :func:`attention_scores`.
+
+    Returns
+    -------
+    array, (..., queries, keys)
+        Rows sum to one; dtype of the query.
+
+    References
+    ----------
+    Vaswani et al., arXiv 1706.03762, equation 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax_attention_matrix(np.zeros((1, 2)), np.zeros((2, 2)))
+    array([[0.5, 0.5]])
+    """
+    return softmax(attention_scores(query, key, mask)).astype(query.dtype, copy=False)
+
+
+def softmax_attention(
+    query: Float[Array, "*batch queries dim"],
+    key: Float[Array, "*batch keys dim"],
+    value: Float[Array, "*batch keys values"],
+    mask: Shaped[Array, "..."] | None = None,
+) -> Float[Array, "*batch queries values"]:
+    """Softmax attention: ``softmax_attention_matrix(query, key, mask) @ value``, without holding the matrix.
+
+    Heads and blocks of queries are shared between the threads. Each thread holds at most
+    :data:`SCORES_PER_BLOCK` scores, however long the sequence.
+
+    Parameters
+    ----------
+    query : array of floats, (..., queries, dim)
+    key : array of floats, (..., keys, dim)
+        Both already divided by dim^¼.
+    value : array of floats, (..., keys, values)
+    mask : array, broadcastable to (..., queries, keys), optional
+        1 for the keys to attend to, 0 for those to leave out. A row of zeros gives equal weights.
+
+    Returns
+    -------
+    array, (..., queries, values)
+        Dtype of the value.
+
+    References
+    ----------
+    Vaswani et al., arXiv 1706.03762, equation 1; Rabe and Staats, arXiv 2112.05682, for the bounded memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax_attention(np.zeros((1, 2)), np.zeros((2, 2)), np.array([[1.0], [3.0]]))
+    array([[2.]])
+    """
+    xp = get_array_module(query, key, value, mask)
+    shape = (*query.shape[:-1], key.shape[-2])
+    bias = None if mask is None else xp.broadcast_to(additive_mask(mask, widen(query[..., :0]).dtype), shape)
+    context = _empty_context(query, value)
+
+    def attend(block: tuple[tuple[int, ...], slice]) -> None:
+        head, rows = block
+        block_bias = None if bias is None else bias[head][..., rows, :]
+        context[head][..., rows, :] = _attend(query[head][..., rows, :], key[head], value[head], block_bias)
+
+    parallel_map(attend, list(_blocks(xp, shape)))
+    return context
+
+
+def _empty_context(query: Array, value: Array) -> Array:
+    """Laid out in memory like the query, so that heads split without a copy also merge without one."""
+    xp = get_array_module(query)
+    if query.shape[-1] == value.shape[-1]:
+        return xp.empty_like(query, dtype=value.dtype)
+    return xp.empty((*query.shape[:-1], value.shape[-1]), dtype=value.dtype)
+
+
+def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], slice]]:
+    """Cut scores of a shape (..., queries, keys) into (head, rows): head by head for the threads of a CPU,
+    all heads together where there is little to do or the device is parallel by itself."""
+    *heads, queries, keys = shape
+    if xp is np and math.prod(shape) > SCORES_WORTH_A_THREAD:
+        rows = QUERIES_PER_BLOCK
+        together = list(np.ndindex(*heads))
+    else:
+        rows = max(1, SCORES_ON_A_DEVICE // max(1, math.prod(heads) * keys))
+        together = [()]
+    for head in together:
+        for start in range(0, queries, rows):
+            yield head, slice(start, start + rows)
+
+
+def _attend(query: Array, key: Array, value: Array, bias: Array | None) -> Array:
+    """Attention of one block of queries, its keys in pieces: softmax by a running maximum and a running sum."""
+    xp = get_array_module(query)
+    keys = key.shape[-2]
+    columns = max(1, SCORES_PER_BLOCK // query.shape[-2]) if xp is np else keys
+    maximum, total, context = -math.inf, 0.0, 0.0
+    for start in range(0, keys, columns):
+        piece = slice(start, start + columns)
+        scores = widen(query @ key[..., piece, :].swapaxes(-1, -2))
+        if bias is not None:
+            scores += bias[..., piece]
+        higher = xp.maximum(maximum, scores.max(axis=-1, keepdims=True))
+        scores -= higher
+        weights = xp.exp(scores, out=scores)
+        shrink = xp.exp(maximum - higher)
+        total = total * shrink + weights.sum(axis=-1, keepdims=True)
+        context = context * shrink + weights.astype(value.dtype, copy=False) @ value[..., piece, :]
+        maximum = higher
+    return context / total

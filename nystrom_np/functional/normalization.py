@@ -1,0 +1,97 @@
+"""Softmax and layer normalisation, the two places where precision is decided.
+
+Both compute half-precision input in float32 and return the input's dtype.
+"""
+
+from jaxtyping import Float
+
+from nystrom_np.array_module import Array, get_array_module
+
+__all__ = ["layer_norm", "log_softmax", "softmax", "widen"]
+
+
+def widen(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return float16 input as float32, any other as it is: sums over many terms need the precision.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> widen(np.zeros(2, np.float16)).dtype
+    dtype('float32')
+    """
+    return x.astype("float32") if x.dtype == "float16" else x
+
+
+def softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
+    """Softmax: eˣ / Σ eˣ along an axis, shifted by the maximum so that nothing overflows.
+
+    Parameters
+    ----------
+    x : array of floats, any shape
+    axis : int
+        The axis that sums to one.
+
+    Returns
+    -------
+    array
+        Same shape and dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
+    xp = get_array_module(x)
+    wide = widen(x)
+    weights = xp.exp(wide - wide.max(axis=axis, keepdims=True))
+    return (weights / weights.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
+
+
+def log_softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
+    """Logarithm of the softmax: x − log Σ eˣ along an axis, without overflow or log 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> log_softmax(np.array([0.0, 1000.0]))
+    array([-1000.,     0.])
+    """
+    xp = get_array_module(x)
+    wide = widen(x)
+    shifted = wide - wide.max(axis=axis, keepdims=True)
+    return (shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))).astype(x.dtype, copy=False)
+
+
+def layer_norm(
+    x: Float[Array, "*batch dim"], weight: Float[Array, "dim"], bias: Float[Array, "dim"], eps: float = 1e-5
+) -> Float[Array, "*batch dim"]:
+    """Layer normalisation: (x − mean) / √(variance + ε) · weight + bias, over the last axis.
+
+    Parameters
+    ----------
+    x : array of floats, (..., dim)
+    weight, bias : arrays of floats, (dim,)
+    eps : float
+        Added to the variance, which divides by dim (not dim − 1).
+
+    Returns
+    -------
+    array
+        Same shape and dtype as x.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, arXiv 1607.06450.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.zeros(2), eps=0.0)
+    array([-1.,  1.])
+    """
+    xp = get_array_module(x)
+    centred = widen(x)
+    centred = centred - centred.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    return (centred * (1.0 / xp.sqrt(variance + eps)) * weight + bias).astype(x.dtype, copy=False)

@@ -1,0 +1,154 @@
+"""Both cores for everything: work split over threads, each with one BLAS thread of its own.
+
+NumPy's matrix products use every core, its elementwise operations only one. So a forward pass that calls one
+after the other leaves cores idle in between. Here whole blocks of work (products and elementwise steps
+together) go to threads instead, and BLAS is held to one thread for as long as any of them runs.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+__all__ = ["parallel_map", "row_blocks", "thread_count"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class _BlasThreads:
+    """The process's one hold on BLAS: limited by the first user, restored by the last, whatever happens between.
+
+    Overlapping limits from several threads would each restore what they found, and the last one to leave
+    might find the limit of another; hence a single controller with a count of its users.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._controller: Any = None
+        self._limiter: Any = None
+        self._threads = 1
+
+    def _blas(self) -> Any:
+        if self._controller is None:
+            from threadpoolctl import ThreadpoolController  # here, since importing it takes 10 ms
+
+            self._controller = ThreadpoolController().select(user_api="blas")
+        return self._controller
+
+    def count(self) -> int:
+        """How many threads BLAS may use when nobody limits it here: the user's own setting is obeyed."""
+        with self._lock:
+            if self._users == 0:
+                libraries = self._blas().lib_controllers
+                self._threads = max((library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1)
+            return self._threads
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._limiter = self._blas().limit(limits=1)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    self._limiter.restore_original_limits()
+
+
+_blas_threads = _BlasThreads()
+_inside = threading.local()
+_executors: dict[int, ThreadPoolExecutor] = {}
+_executors_lock = threading.Lock()
+os.register_at_fork(after_in_child=_executors.clear)  # threads do not survive a fork
+
+
+def thread_count() -> int:
+    """Return how many threads work is split over: as many as BLAS may use, one inside such a thread.
+
+    Returns
+    -------
+    int
+        At least 1. ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``threadpoolctl`` limits are obeyed.
+
+    Examples
+    --------
+    >>> thread_count() >= 1
+    True
+    """
+    return 1 if getattr(_inside, "worker", False) else _blas_threads.count()
+
+
+def _executor(threads: int) -> ThreadPoolExecutor:
+    with _executors_lock:
+        if threads not in _executors:
+            _executors[threads] = ThreadPoolExecutor(threads, thread_name_prefix="nystrom_np")
+        return _executors[threads]
+
+
+def _as_worker(function: Callable[[Item], Result], item: Item) -> Result:
+    _inside.worker = True
+    try:
+        return function(item)
+    finally:
+        _inside.worker = False
+
+
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
+    """Return ``[function(item) for item in items]``, computed on all cores.
+
+    Parameters
+    ----------
+    function : callable
+        Safe to call from several threads at once. What it calls through this function again runs serially.
+    items : sequence
+        Taken by the threads one after the other, so put large ones first.
+    threads : int, optional
+        By default :func:`thread_count`.
+
+    Returns
+    -------
+    list
+        Results in the order of the items, the same as without threads. The first exception is raised
+        unchanged; the number of BLAS threads is then restored as well.
+
+    Examples
+    --------
+    >>> parallel_map(abs, [-2, 3])
+    [2, 3]
+    """
+    threads = min(thread_count() if threads is None else threads, len(items))
+    if threads <= 1:
+        return [function(item) for item in items]
+    with _blas_threads.limited():
+        # a copy of the context for each item: numpy.errstate, for one, holds in the threads too
+        futures = [_executor(threads).submit(copy_context().run, _as_worker, function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:  # after an error or an interrupt: drop what waits, see out what runs
+                future.cancel()
+            for future in futures:
+                if not future.cancelled():
+                    future.exception()
+
+
+def row_blocks(rows: int, most: int) -> list[slice]:
+    """Return slices that cut rows into equal blocks: a multiple of the threads, none above ``most`` rows.
+
+    Examples
+    --------
+    >>> row_blocks(5, most=3) == [slice(0, 3), slice(3, 5)] or thread_count() != 2
+    True
+    """
+    threads = thread_count()
+    count = min(rows, -(-rows // (most * threads)) * threads)
+    size = -(-rows // max(count, 1))
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, max(size, 1))]
