@@ -1,0 +1,633 @@
+"""The configuration of a Nyströmformer, checked when it is made, and its ``config.json``."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import numbers
+import os
+import reprlib
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nystrom_np.functional.activations import ACTIVATIONS
+
+__all__ = ["NystromformerConfig", "read_json_object", "replacing"]
+
+_LARGEST = 2**31 - 1
+_INTEGERS = {  # field: smallest and largest value allowed
+    "vocab_size": (1, _LARGEST),
+    "hidden_size": (1, _LARGEST),
+    "num_hidden_layers": (0, 10_000),
+    "num_attention_heads": (1, _LARGEST),
+    "intermediate_size": (1, _LARGEST),
+    "max_position_embeddings": (1, _LARGEST),
+    "type_vocab_size": (1, _LARGEST),
+    "segment_means_seq_len": (1, _LARGEST),
+    "num_landmarks": (1, _LARGEST),
+    "chunk_size_feed_forward": (-_LARGEST, _LARGEST),  # zero or less: the feed-forward is not cut
+    "pinv_iterations": (1, _LARGEST),
+}
+_MOST_LABELS = 2**20
+_REALS = {  # field: largest value allowed; the smallest is 0
+    "hidden_dropout_prob": 1.0,
+    "attention_probs_dropout_prob": 1.0,
+    "initializer_range": sys.float_info.max,
+    "layer_norm_eps": sys.float_info.max,
+}
+_BOOLEANS = (
+    "inv_coeff_init_option",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "tie_word_embeddings",
+)
+_CHOICES = {
+    "problem_type": (None, "regression", "single_label_classification", "multi_label_classification"),
+    "masking": ("transformers", "original", "invariant"),
+    "pinv_method": ("iterative", "svd"),
+}
+# What a saved config.json always names; any other field only where it differs from its default.
+_ALWAYS_SAVED = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings"),
+    *("type_vocab_size", "segment_means_seq_len", "num_landmarks", "conv_kernel_size"),
+    *("inv_coeff_init_option", "initializer_range", "layer_norm_eps"),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "model_type"),
+)
+
+
+class NystromformerConfig:
+    """What shapes a Nyströmformer and chooses how it computes.
+
+    The fields, their order and their defaults are those of ``transformers`` 4.37.2, but for the last three,
+    which are this package's own. A keyword that is no field is kept in ``unknown``, readable as an attribute
+    and written back by `save_pretrained`, and has no effect on the model.
+
+    Parameters
+    ----------
+    vocab_size : int, default 30000
+        Rows of the word embedding table.
+    hidden_size : int, default 768
+        D, the width of every hidden state; a multiple of `num_attention_heads`.
+    num_hidden_layers : int, default 12
+        Encoder layers.
+    num_attention_heads : int, default 12
+        H, attention heads of each layer.
+    intermediate_size : int, default 3072
+        I, the width inside the feed-forward block.
+    hidden_act : str or callable, default "gelu_new"
+        The feed-forward block's activation: a name in `nystrom_np.functional.activations.ACTIVATIONS`, or a
+        function from array to array. A function cannot be saved.
+    hidden_dropout_prob, attention_probs_dropout_prob : float, default 0.1
+        Dropout of training, between 0 and 1. Kept and saved; inference has no dropout.
+    max_position_embeddings : int, default 510
+        The longest sequence. The position table has two rows more.
+    type_vocab_size : int, default 2
+        Rows of the token type table.
+    segment_means_seq_len : int, default 64
+        Where it equals `num_landmarks`, attention is exact: see `uses_nystrom_attention`.
+    num_landmarks : int, default 64
+        m, the landmarks of the Nyström approximation.
+    conv_kernel_size : int or None, default 65
+        k, the odd length of the depthwise convolution's filters; None for no convolution.
+    inv_coeff_init_option : bool, default False
+        Start the iterative inverse of each matrix from that matrix alone, not from the whole batch's maximum.
+    initializer_range : float, default 0.02
+        Standard deviation of freshly drawn weights.
+    layer_norm_eps : float, default 1e-5
+        Added to the variance in layer normalisation.
+    pad_token_id : int or None, default 1
+        The padding token, a row of the word embeddings.
+    bos_token_id : int or None, default 0
+        The token that begins a sequence.
+    eos_token_id : int, list of int or None, default 2
+        The token or tokens that end a sequence.
+    num_labels : int, optional
+        Outputs of a classification head; 2 if no labels are named. Saved as `id2label`.
+    id2label : dict of int to str, optional
+        The labels' names, for the keys 0, 1, …, num_labels − 1 (which may be strings, as JSON has them).
+    label2id : dict of str to int, optional
+        The way back. Given alone, it defines `id2label`; not given beside `id2label`, it stays None.
+    problem_type : str, optional
+        "regression", "single_label_classification" or "multi_label_classification": the sequence
+        classification loss. None lets the labels tell.
+    output_attentions, output_hidden_states : bool, default False
+        What a forward call returns when its own arguments do not say.
+    return_dict : bool, default True
+        Whether a forward call gives a record or a tuple when its own argument does not say.
+    chunk_size_feed_forward : int, default 0
+        Positions that the feed-forward block takes at once; 0 or less for all.
+    tie_word_embeddings : bool, default True
+        Whether the masked language model's decoder is the word embedding table.
+    masking : {"transformers", "original", "invariant"}, default "transformers"
+        How padding is treated: as the reference does, as the authors' code does, or without any influence.
+    pinv_iterations : int, default 6
+        Steps of the iterative inverse.
+    pinv_method : {"iterative", "svd"}, default "iterative"
+        The inverse of the landmarks' kernel: the paper's iteration, or exact by singular values.
+
+    Raises
+    ------
+    ValueError
+        If a field has a wrong type or value. The message names the field, the value and what is allowed. So
+        too for `position_embedding_type` other than "absolute", `is_decoder`, `add_cross_attention` and
+        `pruned_heads`, which would change the computation and are not supported.
+
+    References
+    ----------
+    ``transformers.models.nystromformer.configuration_nystromformer``, version 4.37.2.
+
+    Examples
+    --------
+    >>> config = NystromformerConfig(num_labels=3, segment_means_seq_len=128)
+    >>> config.uses_nystrom_attention, config.id2label
+    (True, {0: 'LABEL_0', 1: 'LABEL_1', 2: 'LABEL_2'})
+    >>> NystromformerConfig(conv_kernel_size=64)
+    Traceback (most recent call last):
+    ValueError: conv_kernel_size must be an odd integer from 1 to 2147483647, or None, not 64
+    """
+
+    model_type = "nystromformer"
+
+    def __init__(
+        self,
+        /,
+        vocab_size: Any = 30000,
+        hidden_size: Any = 768,
+        num_hidden_layers: Any = 12,
+        num_attention_heads: Any = 12,
+        intermediate_size: Any = 3072,
+        hidden_act: Any = "gelu_new",
+        hidden_dropout_prob: Any = 0.1,
+        attention_probs_dropout_prob: Any = 0.1,
+        max_position_embeddings: Any = 510,
+        type_vocab_size: Any = 2,
+        segment_means_seq_len: Any = 64,
+        num_landmarks: Any = 64,
+        conv_kernel_size: Any = 65,
+        inv_coeff_init_option: Any = False,
+        initializer_range: Any = 0.02,
+        layer_norm_eps: Any = 1e-5,
+        pad_token_id: Any = 1,
+        bos_token_id: Any = 0,
+        eos_token_id: Any = 2,
+        *,
+        num_labels: Any = None,
+        id2label: Any = None,
+        label2id: Any = None,
+        problem_type: Any = None,
+        output_attentions: Any = False,
+        output_hidden_states: Any = False,
+        return_dict: Any = True,
+        chunk_size_feed_forward: Any = 0,
+        tie_word_embeddings: Any = True,
+        masking: Any = "transformers",
+        pinv_iterations: Any = 6,
+        pinv_method: Any = "iterative",
+        **unknown: Any,
+    ) -> None:
+        self.vocab_size: int = vocab_size
+        self.hidden_size: int = hidden_size
+        self.num_hidden_layers: int = num_hidden_layers
+        self.num_attention_heads: int = num_attention_heads
+        self.intermediate_size: int = intermediate_size
+        self.hidden_act: str | Callable[[Any], Any] = hidden_act
+        self.hidden_dropout_prob: float = hidden_dropout_prob
+        self.attention_probs_dropout_prob: float = attention_probs_dropout_prob
+        self.max_position_embeddings: int = max_position_embeddings
+        self.type_vocab_size: int = type_vocab_size
+        self.segment_means_seq_len: int = segment_means_seq_len
+        self.num_landmarks: int = num_landmarks
+        self.conv_kernel_size: int | None = conv_kernel_size
+        self.inv_coeff_init_option: bool = inv_coeff_init_option
+        self.initializer_range: float = initializer_range
+        self.layer_norm_eps: float = layer_norm_eps
+        self.pad_token_id: int | None = pad_token_id
+        self.bos_token_id: int | None = bos_token_id
+        self.eos_token_id: int | list[int] | None = eos_token_id
+        self.id2label: dict[int, str]
+        self.label2id: dict[str, int] | None
+        self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
+        self.problem_type: str | None = problem_type
+        self.output_attentions: bool = output_attentions
+        self.output_hidden_states: bool = output_hidden_states
+        self.return_dict: bool = return_dict
+        self.chunk_size_feed_forward: int = chunk_size_feed_forward
+        self.tie_word_embeddings: bool = tie_word_embeddings
+        self.masking: str = masking
+        self.pinv_iterations: int = pinv_iterations
+        self.pinv_method: str = pinv_method
+        self.unknown: dict[str, Any] = unknown
+        self.validate()
+
+    def validate(self) -> None:
+        """Check every field again, for a configuration whose attributes were changed after it was made.
+
+        Raises
+        ------
+        ValueError
+            If a field has a wrong type or value.
+        """
+        for name, (smallest, largest) in _INTEGERS.items():
+            setattr(self, name, _integer(name, getattr(self, name), smallest, largest))
+        for name, limit in _REALS.items():
+            setattr(self, name, _real(name, getattr(self, name), limit))
+        for name in _BOOLEANS:
+            if not isinstance(getattr(self, name), bool):
+                _refuse(name, getattr(self, name), "True or False")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                _refuse(name, getattr(self, name), "one of " + ", ".join(map(repr, choices)))
+        self._validate_model()
+        self._validate_tokens()
+        self.id2label, self.label2id = _labels(None, self.id2label, self.label2id)
+        _validate_unknown(self.unknown)
+
+    def _validate_model(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            allowed = f"a multiple of num_attention_heads={self.num_attention_heads}"
+            _refuse("hidden_size", self.hidden_size, allowed)
+        if self.conv_kernel_size is not None:
+            allowed = f"an odd integer from 1 to {_LARGEST}, or None"
+            size = _integer("conv_kernel_size", self.conv_kernel_size, 1, _LARGEST, allowed)
+            if size % 2 == 0:
+                _refuse("conv_kernel_size", size, allowed)
+            self.conv_kernel_size = size
+        known = isinstance(self.hidden_act, str) and self.hidden_act in ACTIVATIONS
+        if not known and not callable(self.hidden_act):
+            _refuse("hidden_act", self.hidden_act, "a function or one of " + ", ".join(sorted(ACTIVATIONS)))
+
+    def _validate_tokens(self) -> None:
+        if self.pad_token_id is not None:  # a negative one counts from the end of the vocabulary
+            low, high = -self.vocab_size, self.vocab_size - 1
+            allowed = f"None or an integer from {low} to {high} (vocab_size is {self.vocab_size})"
+            self.pad_token_id = _integer("pad_token_id", self.pad_token_id, low, high, allowed)
+        if self.bos_token_id is not None:
+            self.bos_token_id = _integer("bos_token_id", self.bos_token_id, -_LARGEST, _LARGEST)
+        if isinstance(self.eos_token_id, (list, tuple)):
+            self.eos_token_id = [_integer("eos_token_id", i, -_LARGEST, _LARGEST) for i in self.eos_token_id]
+        elif self.eos_token_id is not None:
+            self.eos_token_id = _integer("eos_token_id", self.eos_token_id, -_LARGEST, _LARGEST)
+
+    @property
+    def num_labels(self) -> int:
+        """The number of labels, which is the length of `id2label`. Setting another one renames them all."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, number: Any) -> None:
+        if _integer("num_labels", number, 1, _MOST_LABELS) != self.num_labels:
+            self.id2label, self.label2id = _labels(number, None, None)
+
+    @property
+    def use_return_dict(self) -> bool:
+        """The name that ``transformers`` gives to `return_dict` when it is read."""
+        return self.return_dict
+
+    @property
+    def uses_nystrom_attention(self) -> bool:
+        """Whether the layers compute Nyström attention; if not, exact softmax attention.
+
+        This is the reference's rule: `num_landmarks` differs from `segment_means_seq_len`. Every published
+        ``uw-madison/nystromformer-*`` checkpoint has them equal.
+        """
+        return self.num_landmarks != self.segment_means_seq_len
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], /, **overrides: Any) -> NystromformerConfig:
+        """Read ``config.json`` from a local folder.
+
+        Parameters
+        ----------
+        folder : str or path
+            The folder. Nothing is ever downloaded.
+        **overrides
+            Fields that take the place of those in the file: see `from_dict`.
+
+        Returns
+        -------
+        NystromformerConfig
+            The configuration, with the keys of the file that are no fields kept.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder or no ``config.json`` in it.
+        ValueError
+            If the file is not valid JSON, or a field in it is wrong.
+        TypeError
+            If an override is neither a field nor a key of the file.
+        """
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {path}: a local folder with a config.json is expected")
+        values = read_json_object(path)
+        try:
+            return cls.from_dict(values, **overrides)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[Any, Any], /, **overrides: Any) -> NystromformerConfig:
+        """Make a configuration from a mapping such as `to_dict` returns.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+            Fields, and other keys to keep.
+        **overrides
+            Fields that take the place of those in `values`. One that concerns the labels (`num_labels`,
+            `id2label` or `label2id`) replaces all that `values` says of them, unless it is the same number.
+
+        Returns
+        -------
+        NystromformerConfig
+            The configuration.
+
+        Raises
+        ------
+        ValueError
+            If a field is wrong.
+        TypeError
+            If an override is neither a field nor a key of `values`.
+
+        Examples
+        --------
+        >>> NystromformerConfig.from_dict({"num_landmarks": 32, "task": "a study"}, hidden_act="relu")
+        NystromformerConfig(hidden_act='relu', num_landmarks=32, task='a study')
+        """
+        values = dict(values)
+        if not all(isinstance(key, str) for key in values):
+            raise ValueError("the keys of a configuration must be strings")
+        known = set(vars(cls())) - {"unknown"} | {"num_labels"} | set(values)
+        if not known.issuperset(overrides):
+            raise TypeError(f"no such configuration field: {', '.join(sorted(set(overrides) - known))}")
+        if _renames_labels(values, overrides):
+            for name in ("num_labels", "id2label", "label2id"):
+                values.pop(name, None)
+        return cls(**{**copy.deepcopy(values), **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields and all kept keys, as a dictionary of its own.
+
+        Returns
+        -------
+        dict of str to object
+            What `from_dict` makes an equal configuration from.
+        """
+        fields = {name: value for name, value in vars(self).items() if name != "unknown"}
+        return copy.deepcopy({**self.unknown, **fields, "model_type": self.model_type})
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what a saved ``config.json`` holds.
+
+        Returns
+        -------
+        dict of str to object
+            The documented fields always, the others where they differ from their defaults, and all kept keys.
+        """
+        default = NystromformerConfig().to_dict()
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name in _ALWAYS_SAVED or name not in default or value != default[name]
+        }
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """Write the configuration as JSON, keys sorted, as ``transformers`` does.
+
+        Parameters
+        ----------
+        use_diff : bool, default True
+            Write `to_diff_dict`, not all of `to_dict`.
+
+        Returns
+        -------
+        str
+            The JSON text, ending in a newline.
+
+        Raises
+        ------
+        ValueError
+            If a value has no form in JSON, such as a function for `hidden_act`.
+        """
+        return _to_json(self.to_diff_dict() if use_diff else self.to_dict())
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, architecture: str | None = None, dtype: str | None = None
+    ) -> None:
+        """Write ``config.json`` into a folder, made if need be; the file is replaced whole or not at all.
+
+        Parameters
+        ----------
+        folder : str or path
+            The folder.
+        architecture : str, optional
+            The model class to name in the file's ``architectures``.
+        dtype : str, optional
+            The data type to name in the file's ``torch_dtype``, such as "float32".
+
+        Raises
+        ------
+        ValueError
+            If a value has no form in JSON.
+        OSError
+            If the file cannot be written.
+        """
+        values = self.to_diff_dict()
+        if architecture is not None:
+            values["architectures"] = [architecture]
+        if dtype is not None:
+            values.pop("dtype", None)  # the newer name of the same key
+            values["torch_dtype"] = dtype
+        text = _to_json(values)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with replacing(Path(folder) / "config.json") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    def __getattr__(self, name: str) -> Any:
+        # Called only where the usual look-up fails; "unknown" itself is absent while unpickling.
+        try:
+            return self.__dict__.get("unknown", {})[name]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NystromformerConfig):
+            return NotImplemented
+        return self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]  # its fields can change
+
+    def __repr__(self) -> str:
+        default = NystromformerConfig().to_dict()
+        shown = {k: v for k, v in self.to_dict().items() if k not in default or v != default[k]}
+        return f"NystromformerConfig({', '.join(f'{k}={shown[k]!r}' for k in sorted(shown))})"
+
+
+def _refuse(name: str, value: object, allowed: str) -> NoReturn:
+    raise ValueError(f"{name} must be {allowed}, not {reprlib.repr(value)}")
+
+
+def _integer(name: str, value: Any, smallest: int, largest: int, allowed: str | None = None) -> int:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or not smallest <= int(value) <= largest
+    ):
+        _refuse(name, value, allowed or f"an integer from {smallest} to {largest}")
+    return int(value)
+
+
+def _real(name: str, value: Any, largest: float) -> float:
+    allowed = f"a number from 0 to {largest}"
+    if isinstance(value, numbers.Integral):
+        return _integer(name, value, 0, int(largest), allowed)
+    if not isinstance(value, numbers.Real) or not 0 <= float(value) <= largest:
+        _refuse(name, value, allowed)
+    return float(value)
+
+
+def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, str], dict[str, int] | None]:
+    """Both directions of the labels' names, from whichever of the three was given."""
+    if num_labels is not None:
+        num_labels = _integer("num_labels", num_labels, 1, _MOST_LABELS)
+    if label2id is not None:
+        label2id = _checked_label2id(label2id)
+    if id2label is None and label2id is None:
+        id2label = {i: f"LABEL_{i}" for i in range(num_labels or 2)}
+        label2id = {label: i for i, label in id2label.items()}
+    elif id2label is None:
+        id2label = {i: label for label, i in label2id.items()}
+    id2label = _checked_id2label(id2label)
+    if num_labels not in (None, len(id2label)):
+        raise ValueError(f"num_labels={num_labels} disagrees with the {len(id2label)} labels that are named")
+    return id2label, label2id
+
+
+def _checked_id2label(id2label: Any) -> dict[int, str]:
+    allowed = "a dict from 0, 1, …, num_labels - 1 to strings"
+    if not isinstance(id2label, Mapping) or not all(isinstance(label, str) for label in id2label.values()):
+        _refuse("id2label", id2label, allowed)
+    names: dict[int, str] = {}
+    for key, label in id2label.items():
+        if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10:
+            key = int(key)  # JSON has no integer keys
+        names[_integer("a key of id2label", key, 0, _MOST_LABELS - 1)] = label
+    if len(names) != len(id2label) or sorted(names) != list(range(max(len(names), 1))):
+        _refuse("id2label", id2label, allowed)
+    return dict(sorted(names.items()))
+
+
+def _checked_label2id(label2id: Any) -> dict[str, int]:
+    if not isinstance(label2id, Mapping) or not all(isinstance(label, str) for label in label2id):
+        _refuse("label2id", label2id, "a dict from strings to integers")
+    return {k: _integer(f"label2id[{k!r}]", i, 0, _MOST_LABELS - 1) for k, i in label2id.items()}
+
+
+def _renames_labels(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:
+    """Whether the overrides make void what the values say about labels."""
+    if overrides.get("id2label") is not None or overrides.get("label2id") is not None:
+        return True
+    number = overrides.get("num_labels")
+    named = values.get("id2label")
+    return number is not None and (not isinstance(named, Mapping) or len(named) != number)
+
+
+def _validate_unknown(unknown: dict[str, Any]) -> None:
+    """Refuse the keys that would change what the reference computes, unless they ask for nothing."""
+    if unknown.pop("model_type", "nystromformer") != "nystromformer":
+        raise ValueError("model_type must be 'nystromformer': this is another model's configuration")
+    if unknown.get("position_embedding_type", "absolute") != "absolute":
+        _refuse("position_embedding_type", unknown["position_embedding_type"], "'absolute'")
+    for name in ("is_decoder", "add_cross_attention", "pruned_heads"):
+        if unknown.get(name):
+            _refuse(name, unknown[name], "empty" if name == "pruned_heads" else "False")
+
+
+def _to_json(values: dict[str, Any]) -> str:
+    try:
+        return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the configuration cannot be written as JSON: {error}") from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that must hold one JSON object, strictly.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to object
+        The object.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not UTF-8, not JSON, not an object, nested too deeply, or holds a key twice, a NaN or an
+        infinity.
+    """
+    try:
+        value = json.loads(
+            path.read_bytes().decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError(f"{path} is not usable JSON: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not usable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"the key {key!r} is there twice")
+        result[key] = value
+    return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return number
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to, and move that file to `path` at the end.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make or to replace. If the block raises, it stays as it was and nothing is left behind.
+
+    Yields
+    ------
+    Path
+        The temporary name, in the same folder.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
