@@ -1,0 +1,370 @@
+"""Parameters from safetensors files, and back: names, shapes, data types, shards and ties.
+
+A file's names are first made canonical, by four rules: a LayerNorm's old ``gamma`` and ``beta`` are its weight
+and bias; the body's names begin with ``nystromformer.``, also where the file is a bare model's; old buffers are
+left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What then begins with
+``nystromformer.`` is the body, and has to fit exactly. The rest belongs to some head.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from nystrom_np.config import read_json_object, replacing
+
+__all__ = [
+    "CheckpointError",
+    "LoadedCheckpoint",
+    "StoredTensor",
+    "load_checkpoint",
+    "save_checkpoint",
+    "stored_tensors",
+]
+
+FILE_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+
+_BODY = "nystromformer."
+_WORDS = "nystromformer.embeddings.word_embeddings.weight"
+_DECODER = "cls.predictions.decoder.weight"
+_BIAS = "cls.predictions.bias"
+_DECODER_BIAS = "cls.predictions.decoder.bias"
+_BUFFERS = ("nystromformer.embeddings.position_ids", "nystromformer.embeddings.token_type_ids")
+_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16: its bits
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged or does not fit the model. The message names the file and the tensors."""
+
+
+class StoredTensor(NamedTuple):
+    """Where a tensor lies in its file, and what it is there."""
+
+    path: Path
+    name: str
+    dtype: str  # as safetensors calls it: "F32"
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class LoadedCheckpoint(NamedTuple):
+    """What `load_checkpoint` found.
+
+    Attributes
+    ----------
+    parameters : dict of str to numpy.ndarray
+        The parameters in the order in which they were expected: read-only, and where possible views of the
+        memory-mapped file.
+    initialised : tuple of str
+        Parameters of the head that the file does not have.
+    ignored : tuple of str
+        Names of the file's tensors that belong to another head.
+    """
+
+    parameters: dict[str, np.ndarray]
+    initialised: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def load_checkpoint(
+    folder: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]
+) -> LoadedCheckpoint:
+    """Read a model's parameters from a folder, without reading their values.
+
+    Parameters
+    ----------
+    folder : str or path
+        Has ``model.safetensors``, or shards with ``model.safetensors.index.json``.
+    expected : mapping of str to tuple of int
+        The state-dict names of the model's parameters and their shapes. A bare model's are without the prefix
+        ``nystromformer.``; a tied decoder is not among them; the masked language model's bias is
+        ``cls.predictions.bias``.
+
+    Returns
+    -------
+    LoadedCheckpoint
+        The parameters in the data type of the file, bfloat16 widened to float32.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, its file or a shard is not there.
+    CheckpointError
+        If a file is damaged; if a parameter of the body is missing, unknown or of another shape; if the head
+        is only partly there or of another shape; if a tied decoder differs from the word embeddings.
+
+    Warns
+    -----
+    UserWarning
+        If a head's parameters are not in the file, or the file's head is another one: names both.
+    """
+    bare = not any(name.startswith(_BODY) for name in expected)
+    wanted = {_BODY + name if bare else name: shape for name, shape in expected.items()}
+    found = _canonical(stored_tensors(folder))
+    found, foreign = _split_foreign(found, wanted)
+    absent = [name for name in wanted if name not in found]
+    _check_names(folder, found, wanted, absent)
+    _check_tensors(found, wanted)
+    _check_tie(found, wanted)
+    maps = {path: np.memmap(path, np.uint8, "r") for path in {tensor.path for tensor in found.values()}}
+    parameters = {name: _view(found[name], maps[found[name].path]) for name in wanted if name in found}
+    if bare:
+        parameters = {name.removeprefix(_BODY): array for name, array in parameters.items()}
+    elif absent or foreign:
+        _warn(folder, absent, foreign)
+    return LoadedCheckpoint(parameters, tuple(absent), tuple(foreign))
+
+
+def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any]) -> None:
+    """Write a model's parameters to ``model.safetensors``, as this package and transformers read it.
+
+    Parameters
+    ----------
+    folder : str or path
+        Made if need be. It may be the one that the parameters are mapped from: the file is replaced whole.
+    parameters : mapping of str to numpy.ndarray
+        float16, float32 or float64 arrays under the names of `load_checkpoint`. A decoder that is not tied
+        gets its bias under both names, since newer versions of transformers look for the second.
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not an array of one of these types.
+    OSError
+        If the file cannot be written; an older one then stays as it was.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(folder, {"embeddings.word_embeddings.weight": weight})
+    ...     loaded = load_checkpoint(folder, {"embeddings.word_embeddings.weight": (2, 3)})
+    >>> loaded.parameters["embeddings.word_embeddings.weight"]
+    array([[0., 1., 2.],
+           [3., 4., 5.]], dtype=float32)
+    """
+    tensors = {name: _storable(name, array) for name, array in parameters.items()}
+    if _DECODER in tensors and _BIAS in tensors:
+        tensors[_DECODER_BIAS] = tensors[_BIAS]
+    path = Path(folder) / FILE_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written: {error}") from None
+
+
+def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
+    """List the tensors of a checkpoint, from the headers of its files alone.
+
+    Parameters
+    ----------
+    folder : str or path
+        Has ``model.safetensors``, or shards with ``model.safetensors.index.json``.
+
+    Returns
+    -------
+    dict of str to StoredTensor
+        The tensors under the names that the files give them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, its file or a shard is not there.
+    CheckpointError
+        If a file is damaged, or the index and its shards disagree.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: a local checkpoint folder is expected")
+    if (folder / FILE_NAME).is_file():
+        return _read_header(folder / FILE_NAME)
+    if (folder / INDEX_NAME).is_file():
+        return _read_shards(folder / INDEX_NAME)
+    pickled = any(folder.glob("pytorch_model*.bin*"))
+    advice = (
+        "; pytorch_model.bin is a pickle, which can run code and is not read: convert it with transformers"
+    )
+    raise FileNotFoundError(f"neither {FILE_NAME} nor {INDEX_NAME} in {folder}" + (advice if pickled else ""))
+
+
+def _read_header(path: Path) -> dict[str, StoredTensor]:
+    """Let safetensors check the whole header against the file's size, then take the offsets from it."""
+    try:
+        with safe_open(path, framework="np"):
+            pass
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a sound safetensors file: {error}") from None
+    header.pop("__metadata__", None)
+    data = 8 + length
+    return {
+        name: StoredTensor(
+            path, name, entry["dtype"], tuple(entry["shape"]), *(data + i for i in entry["data_offsets"])
+        )
+        for name, entry in header.items()
+    }
+
+
+def _read_shards(index: Path) -> dict[str, StoredTensor]:
+    try:
+        weight_map = read_json_object(index).get("weight_map")
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{index}: weight_map must be an object from tensor names to file names")
+    tensors: dict[str, StoredTensor] = {}
+    for shard in sorted(set(weight_map.values())):
+        if re.search(r"[/\\:\0]", shard) or shard in ("", ".", ".."):
+            raise CheckpointError(f"{index}: {shard!r} is not the name of a file beside it")
+        path = index.parent / shard
+        if not path.is_file():
+            raise FileNotFoundError(f"no file {shard!r} in {index.parent}, though {index.name} names it")
+        header = _read_header(path)
+        disputed = header.keys() ^ {name for name, place in weight_map.items() if place == shard}
+        if disputed:
+            raise CheckpointError(f"{index} and {path.name} disagree about {_listed(disputed)}")
+        tensors.update(header)
+    return tensors
+
+
+def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Apply the four rules for names."""
+    found: dict[str, StoredTensor] = {}
+    for tensor in stored.values():
+        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", tensor.name)
+        name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
+        if name.startswith(("embeddings.", "encoder.")):
+            name = _BODY + name
+        if name in _BUFFERS:
+            continue
+        if name in found:
+            raise CheckpointError(
+                f"{tensor.path}: {found[name].name!r} and {tensor.name!r} are one parameter"
+            )
+        found[name] = tensor
+    # Where both are there, every version of transformers computes with the decoder's, so it wins.
+    if _DECODER_BIAS in found:
+        found[_BIAS] = found.pop(_DECODER_BIAS)
+    return found
+
+
+def _split_foreign(
+    found: dict[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Set apart what belongs to another head than the wanted one."""
+    # Token classification and multiple choice both have "classifier.weight"; only the latter "pre_classifier.…".
+    other = _has_pre_classifier(found) != _has_pre_classifier(wanted)
+    known = {name for name in wanted if not (other and name.startswith("classifier."))}
+    if _BIAS in wanted:
+        known.add(_DECODER)  # if the model is tied, it is compared with the word embeddings
+    own = {name: tensor for name, tensor in found.items() if name.startswith(_BODY) or name in known}
+    return own, [tensor.name for name, tensor in found.items() if name not in own]
+
+
+def _has_pre_classifier(names: Iterable[str]) -> bool:
+    return any(name.startswith("pre_classifier.") for name in names)
+
+
+def _check_names(
+    folder: str | os.PathLike[str],
+    found: Mapping[str, StoredTensor],
+    wanted: Mapping[str, tuple[int, ...]],
+    absent: list[str],
+) -> None:
+    missing = [name for name in absent if name.startswith(_BODY)]
+    if missing:
+        raise CheckpointError(f"the checkpoint in {folder} lacks {_listed(missing)}")
+    unknown = [tensor.name for name, tensor in found.items() if name.startswith(_BODY) and name not in wanted]
+    if unknown:
+        raise CheckpointError(
+            f"the checkpoint in {folder} has parameters unknown to the model: {_listed(unknown)}"
+        )
+    present = [name for name in found if not name.startswith(_BODY)]
+    if absent and present:
+        raise CheckpointError(
+            f"the checkpoint in {folder} has only a part of the head: it has {_listed(present)}, "
+            f"and lacks {_listed(absent)}"
+        )
+
+
+def _check_tensors(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    for name, tensor in found.items():
+        shape = tuple(wanted[name] if name in wanted else wanted[_WORDS])  # the latter for a tied decoder
+        where = f"{tensor.path}: {tensor.name!r}"
+        if tensor.shape != shape:
+            raise CheckpointError(f"{where} has shape {tensor.shape}, expected {shape}")
+        if tensor.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"{where} has data type {tensor.dtype}, expected one of {', '.join(_DTYPES)}"
+            )
+
+
+def _check_tie(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
+    if _DECODER not in found or _DECODER in wanted:
+        return
+    decoder, words = found[_DECODER], found[_WORDS]
+    if not _same_bytes(decoder, words):
+        raise CheckpointError(
+            f"{decoder.path}: {decoder.name!r} differs from {words.name!r}, though the configuration ties them; "
+            "tie_word_embeddings=False keeps both"
+        )
+
+
+def _same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
+    """Compare two tensors by reading piece by piece, so that neither stays in memory."""
+    if one.dtype != other.dtype:
+        return False
+    with one.path.open("rb") as a, other.path.open("rb") as b:
+        a.seek(one.start)
+        b.seek(other.start)
+        size, piece = one.stop - one.start, 2**20
+        return all(
+            a.read(min(piece, size - i)) == b.read(min(piece, size - i)) for i in range(0, size, piece)
+        )
+
+
+def _view(tensor: StoredTensor, file: np.ndarray) -> np.ndarray:
+    """Give a tensor as a read-only view of its mapped file, or a copy where it is unaligned or bfloat16."""
+    array = np.asarray(file)[tensor.start : tensor.stop].view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    if tensor.dtype == "BF16":
+        array = (array.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
+    elif not array.flags.aligned:
+        array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _storable(name: str, array: Any) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
+        kind = getattr(array, "dtype", type(array).__name__)
+        raise TypeError(f"{name!r} must be a float16, float32 or float64 NumPy array, not {kind}")
+    return np.asarray(array, dtype=f"<f{array.dtype.itemsize}", order="C")
+
+
+def _warn(folder: str | os.PathLike[str], absent: list[str], foreign: list[str]) -> None:
+    drawn = f"drawn at random, as the checkpoint lacks them: {', '.join(absent) or 'none'}"
+    ignored = f"ignored, as they belong to another head: {', '.join(foreign) or 'none'}"
+    warnings.warn(f"parameters of {folder} {drawn}; {ignored}", UserWarning, stacklevel=4)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Write names in one line, at most six of them."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 6} more" if len(ordered) > 6 else ""
+    return ", ".join(map(repr, ordered[:6])) + more
