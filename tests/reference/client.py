@@ -1,0 +1,103 @@
+"""Asks the reference: writes a request, runs ``run_reference.py`` in its environment, reads the response."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from .cases import Case
+from .environment import python
+
+HERE = Path(__file__).resolve().parent
+ANSWER_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question: a head with configuration and weights, or a checkpoint's folder, and inputs."""
+
+    head: str
+    inputs: dict[str, np.ndarray]
+    config: dict | None = None
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    folder: Path | None = None
+    flags: dict[str, bool] = field(default_factory=dict)
+    save: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, case: Case, save: dict[str, str] | None = None) -> Item:
+        """Return the question that a case asks."""
+        return cls(case.head, case.inputs, case.config, case.parameters(), flags=case.flags, save=save)
+
+    def told(self) -> dict:
+        """Return what stands in the request's JSON."""
+        source = {"config": self.config} if self.folder is None else {"folder": str(self.folder)}
+        saved = {} if self.save is None else {"save": self.save}
+        return {"head": self.head, "flags": self.flags, **source, **saved}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The reference's float64 outputs by name, in order, and its float32 distances; or its error."""
+
+    outputs: dict[str, np.ndarray]
+    float32_distance: dict[str, float]
+    median_row_max: list[float]
+    error: str | None = None
+
+
+def ask(version: str, items: list[Item]) -> list[Answer]:
+    """Return the answers of transformers `version`, one process for all of them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "request.json").write_text(json.dumps([item.told() for item in items]))
+        arrays = {}
+        for number, item in enumerate(items):
+            arrays.update(
+                {f"{number}/inputs/{key}": np.ascontiguousarray(a) for key, a in item.inputs.items()}
+            )
+            arrays.update(
+                {f"{number}/weights/{key}": np.ascontiguousarray(a) for key, a in item.weights.items()}
+            )
+        save_file(arrays, folder / "request.safetensors")
+        run_inside(version, HERE / "run_reference.py", folder)
+        told = json.loads((folder / "response.json").read_text())
+        if told["transformers"] != version:
+            raise RuntimeError(f"asked transformers {version}, {told['transformers']} answered")
+        outputs = load_file(folder / "response.safetensors")
+    return [_answer(number, answer, outputs) for number, answer in enumerate(told["answers"])]
+
+
+def _answer(number: int, told: dict, outputs: dict[str, np.ndarray]) -> Answer:
+    if "error" in told:
+        return Answer({}, {}, [], told["error"])
+    names = told["outputs"]
+    return Answer(
+        {name: outputs[f"{number}/{name}"] for name in names},
+        {name: entry["float32_distance"] for name, entry in names.items()},
+        told["median_row_max"],
+    )
+
+
+def run_inside(version: str, *command: str | Path) -> str:
+    """Run a script with the reference's interpreter; return what it printed."""
+    interpreter = python(version)
+    # No PYTHONPATH: what is importable beside the tests must not shadow what the environment holds.
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "PYTEST"))
+    }
+    told = {**kept, "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [str(interpreter), *map(str, command)],
+        capture_output=True, text=True, timeout=ANSWER_SECONDS, env={**told, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"the reference {version} failed:\n{done.stderr[-4000:]}")
+    return done.stdout

@@ -1,0 +1,3 @@
+"""What pytest must not import here: these run inside the reference's environment, where torch is."""
+
+collect_ignore = ["run_reference.py", "run_documented_examples.py"]
