@@ -1,8 +1,8 @@
 """Parameters from safetensors files, and back: names, shapes, data types, shards and ties.
 
-A file's names are first made canonical, by four rules: a LayerNorm's old ``gamma`` and ``beta`` are its weight
-and bias; the body's names begin with ``nystromformer.``, also where the file is a bare model's; old buffers are
-left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What then begins with
+A file's names are first made canonical, by four rules: a LayerNorm's old ``gamma`` and ``beta`` are its
+weight and bias; the body's names begin with ``nystromformer.``, also where the file is a bare model's; old
+buffers are left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What then begins with
 ``nystromformer.`` is the body, and has to fit exactly. The rest belongs to some head.
 """
 
@@ -268,7 +268,7 @@ def _split_foreign(
     found: dict[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, StoredTensor], list[str]]:
     """Set apart what belongs to another head than the wanted one."""
-    # Token classification and multiple choice both have "classifier.weight"; only the latter "pre_classifier.…".
+    # Token classification and multiple choice both have a "classifier.weight"; "pre_classifier" tells which.
     other = _has_pre_classifier(found) != _has_pre_classifier(wanted)
     known = {name for name in wanted if not (other and name.startswith("classifier."))}
     if _BIAS in wanted:
@@ -321,8 +321,8 @@ def _check_tie(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int
     decoder, words = found[_DECODER], found[_WORDS]
     if not _same_bytes(decoder, words):
         raise CheckpointError(
-            f"{decoder.path}: {decoder.name!r} differs from {words.name!r}, though the configuration ties them; "
-            "tie_word_embeddings=False keeps both"
+            f"{decoder.path}: {decoder.name!r} differs from {words.name!r}, though the configuration "
+            "ties them; tie_word_embeddings=False keeps both"
         )
 
 
@@ -333,7 +333,7 @@ def _same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
     with one.path.open("rb") as a, other.path.open("rb") as b:
         a.seek(one.start)
         b.seek(other.start)
-        size, piece = one.stop - one.start, 2**20
+        size, piece = one.stop - one.start, 2**16
         return all(
             a.read(min(piece, size - i)) == b.read(min(piece, size - i)) for i in range(0, size, piece)
         )
