@@ -1,9 +1,9 @@
-"""The array backends that tests run on: NumPy, CuPy where there is a GPU, and a strict stand-in for CuPy elsewhere.
+"""The array backends that tests run on: NumPy, CuPy where there is a GPU, and a strict stand-in for CuPy.
 
-The stand-in holds its numbers in a NumPy array but behaves as CuPy does where it is easy to go wrong without a
-GPU: it is never converted to NumPy silently, does not mix with NumPy arrays, gives 0-d arrays where NumPy gives
-scalars, has no functions or keyword arguments that CuPy lacks, and refuses whatever would make the host wait for
-the device, unless that is allowed and counted by :func:`host_reads`.
+The stand-in holds its numbers in a NumPy array but behaves as CuPy does where it is easy to go wrong without
+a GPU: it is never converted to NumPy silently, does not mix with NumPy arrays, gives 0-d arrays where NumPy
+gives scalars, has no functions or keyword arguments that CuPy lacks, and refuses whatever would make the host
+wait for the device, unless that is allowed and counted by :func:`host_reads`.
 """
 
 import operator
@@ -33,7 +33,7 @@ _reads: ContextVar[HostReads | None] = ContextVar("reads", default=None)
 
 @contextmanager
 def host_reads() -> Iterator[HostReads]:
-    """Allow ``bool(x)``, ``float(x)``, ``x.item()``, boolean indexing … of strict arrays, and count them and ``x.get()``."""
+    """Allow ``bool(x)``, ``x.item()``, boolean indexing … of strict arrays; count them and ``x.get()``."""
     reads = HostReads()
     token = _reads.set(reads)
     try:
@@ -194,10 +194,9 @@ def _add_operators() -> None:
 
         return call
 
-    arithmetic = {
-        "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "pow": np.power,
-        "floordiv": np.floor_divide, "mod": np.remainder, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-    }  # fmt: skip
+    arithmetic = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide}
+    arithmetic |= {"pow": np.power, "floordiv": np.floor_divide, "mod": np.remainder}
+    arithmetic |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
     for name, function in arithmetic.items():
         setattr(StrictArray, f"__{name}__", binary(function))
         setattr(StrictArray, f"__r{name}__", reflected(function))
@@ -210,49 +209,50 @@ def _add_operators() -> None:
         setattr(StrictArray, f"__{name}__", lambda self, function=function: _wrap(function(self._data)))
 
 
-def _add_methods() -> None:
-    methods = {
-        "astype": "dtype order casting subok copy",
-        "reshape": "order", "ravel": "order", "flatten": "order", "copy": "order", "view": "dtype",
-        "swapaxes": "axis1 axis2", "transpose": "", "squeeze": "axis", "take": "indices axis out",
-        "repeat": "repeats axis", "round": "decimals out", "fill": "value", "conj": "",
-        "sum": "axis dtype out keepdims", "prod": "axis dtype out keepdims", "cumsum": "axis dtype out",
-        "mean": "axis dtype out keepdims", "var": "axis dtype out ddof keepdims", "std": "axis dtype out ddof keepdims",
-        "max": "axis out keepdims", "min": "axis out keepdims", "all": "axis out keepdims", "any": "axis out keepdims",
-        "argmax": "axis out dtype keepdims", "argmin": "axis out dtype keepdims", "clip": "min max out",
-    }  # fmt: skip
-    for name, keywords in methods.items():
-        setattr(StrictArray, name, _like_cupy(f"ndarray.{name}", keywords, getattr(np.ndarray, name)))
+_METHODS = """
+    all axis out keepdims | any axis out keepdims | argmax axis out dtype keepdims
+    argmin axis out dtype keepdims | astype dtype order casting subok copy | clip min max out | conj
+    copy order | cumsum axis dtype out | fill value | flatten order | max axis out keepdims
+    mean axis dtype out keepdims | min axis out keepdims | prod axis dtype out keepdims | ravel order
+    repeat repeats axis | reshape order | round decimals out | squeeze axis
+    std axis dtype out ddof keepdims | sum axis dtype out keepdims | swapaxes axis1 axis2
+    take indices axis out | transpose | var axis dtype out ddof keepdims | view dtype
+"""
+_FUNCTIONS = """
+    all axis out keepdims | any axis out keepdims | arange start stop step dtype
+    argmax axis dtype out keepdims | argmin axis dtype out keepdims | argsort axis kind
+    array_equal equal_nan | ascontiguousarray dtype | broadcast_to shape | clip a a_min a_max out
+    concatenate axis out dtype casting | count_nonzero axis | cumsum axis dtype out | diff n axis
+    empty shape dtype order | empty_like dtype order subok shape | expand_dims axis
+    eye N M k dtype order | flip axis | full shape fill_value dtype order
+    full_like dtype order subok shape | isin assume_unique invert | matmul out dtype casting order
+    max axis out keepdims | mean axis dtype out keepdims | min axis out keepdims
+    moveaxis source destination | ones shape dtype order | ones_like dtype order subok shape
+    pad pad_width mode constant_values | prod axis dtype out keepdims | repeat repeats axis
+    reshape order | sort axis kind | split axis | squeeze axis | stack axis out dtype casting
+    sum axis dtype out keepdims | swapaxes axis1 axis2 | take indices axis out
+    take_along_axis indices axis | tile reps | transpose axes | zeros shape dtype order
+    zeros_like dtype order subok shape
+"""
+_READING = "argwhere | flatnonzero | nonzero | unique return_index return_inverse return_counts axis"
+_UFUNCS = """
+    abs add divide equal exp expm1 floor floor_divide greater greater_equal isfinite isinf isnan less
+    less_equal log log1p logical_and logical_not logical_or maximum minimum multiply negative not_equal
+    power sign sqrt square subtract tanh
+"""
+
+
+def _table(text: str) -> Iterator[tuple[str, str]]:
+    """Split a table into names and the keyword arguments that CuPy 14 gives them."""
+    for entry in text.replace("\n", "|").split("|"):
+        if entry.strip():
+            name, _, keywords = entry.strip().partition(" ")
+            yield name, keywords
 
 
 _add_operators()
-_add_methods()
-
-_UFUNCS = (
-    "abs add divide equal exp expm1 floor floor_divide greater greater_equal isfinite isinf isnan less less_equal log log1p "
-    "logical_and logical_not logical_or maximum minimum multiply negative not_equal power sign sqrt square subtract tanh"
-)
-_FUNCTIONS = {
-    "all": "axis out keepdims", "any": "axis out keepdims", "arange": "start stop step dtype",
-    "argmax": "axis dtype out keepdims", "argmin": "axis dtype out keepdims", "argsort": "axis kind",
-    "array_equal": "equal_nan", "ascontiguousarray": "dtype", "broadcast_to": "shape", "clip": "a a_min a_max out",
-    "concatenate": "axis out dtype casting", "count_nonzero": "axis", "cumsum": "axis dtype out", "diff": "n axis",
-    "empty": "shape dtype order", "empty_like": "dtype order subok shape", "expand_dims": "axis",
-    "eye": "N M k dtype order", "flip": "axis", "full": "shape fill_value dtype order", "full_like": "dtype order subok shape",
-    "isin": "assume_unique invert", "matmul": "out dtype casting order", "max": "axis out keepdims",
-    "mean": "axis dtype out keepdims", "min": "axis out keepdims", "moveaxis": "source destination",
-    "ones": "shape dtype order", "ones_like": "dtype order subok shape", "pad": "pad_width mode constant_values",
-    "prod": "axis dtype out keepdims", "repeat": "repeats axis", "reshape": "order", "sort": "axis kind",
-    "split": "axis", "squeeze": "axis", "stack": "axis out dtype casting", "sum": "axis dtype out keepdims",
-    "swapaxes": "axis1 axis2", "take": "indices axis out", "take_along_axis": "indices axis", "tile": "reps",
-    "transpose": "axes", "zeros": "shape dtype order", "zeros_like": "dtype order subok shape",
-}  # fmt: skip
-_READING = {
-    "argwhere": "",
-    "flatnonzero": "",
-    "nonzero": "",
-    "unique": "return_index return_inverse return_counts axis",
-}
+for _name, _keywords in _table(_METHODS):
+    setattr(StrictArray, _name, _like_cupy(f"ndarray.{_name}", _keywords, getattr(np.ndarray, _name)))
 
 
 def _asarray(a: Any, dtype: Any = None, order: Any = None) -> StrictArray:
@@ -270,12 +270,10 @@ def _where(condition: np.ndarray, *choices: Any) -> Any:
 
 def _namespace() -> SimpleNamespace:
     functions = {name: _like_cupy(name, "out dtype casting", getattr(np, name)) for name in _UFUNCS.split()}
-    functions |= {
-        name: _like_cupy(name, keywords, getattr(np, name)) for name, keywords in _FUNCTIONS.items()
-    }
-    functions |= {
-        name: _like_cupy(name, words, getattr(np, name), reads=True) for name, words in _READING.items()
-    }
+    for name, keywords in _table(_FUNCTIONS):
+        functions[name] = _like_cupy(name, keywords, getattr(np, name))
+    for name, keywords in _table(_READING):
+        functions[name] = _like_cupy(name, keywords, getattr(np, name), reads=True)
     svd = _like_cupy("linalg.svd", "full_matrices compute_uv", lambda *a, **k: tuple(np.linalg.svd(*a, **k)))
     return SimpleNamespace(
         __name__="strict",
