@@ -8,7 +8,6 @@ buffers are left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import warnings
@@ -20,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nystrom_np.config import read_json_object, replacing
+from nystrom_np.config import parse_json_object, read_json_object, replacing
 
 __all__ = [
     "CheckpointError",
@@ -208,9 +207,10 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             pass
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            header = parse_json_object(file.read(length), "its header")
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a sound safetensors file: {error}") from None
+        reason = " ".join(str(error).split())  # it may quote a name with a line break
+        raise CheckpointError(f"{path} is not a sound safetensors file: {reason}") from None
     header.pop("__metadata__", None)
     data = 8 + length
     return {

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from nystrom_np.functional.activations import ACTIVATIONS
 
-__all__ = ["NystromformerConfig", "read_json_object", "replacing"]
+__all__ = ["NystromformerConfig", "parse_json_object", "read_json_object", "replacing"]
 
 _LARGEST = 2**31 - 1
 _INTEGERS = {  # field: smallest and largest value allowed
@@ -485,7 +485,7 @@ def _integer(name: str, value: Any, smallest: int, largest: int, allowed: str | 
     return int(value)
 
 
-def _real(name: str, value: Any, largest: float) -> float:
+def _real(name: str, value: Any, largest: float) -> int | float:
     allowed = f"a number from 0 to {largest}"
     if isinstance(value, numbers.Integral):
         return _integer(name, value, 0, int(largest), allowed)
@@ -505,6 +505,8 @@ def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, st
         label2id = {label: i for i, label in id2label.items()}
     elif id2label is None:
         id2label = {i: label for label, i in label2id.items()}
+        if len(id2label) < len(label2id):
+            _refuse("label2id", label2id, "another integer for each label")
     id2label = _checked_id2label(id2label)
     if num_labels not in (None, len(id2label)):
         raise ValueError(f"num_labels={num_labels} disagrees with the {len(id2label)} labels that are named")
@@ -579,19 +581,42 @@ def read_json_object(path: Path) -> dict[str, Any]:
         If it is not UTF-8, not JSON, not an object, nested too deeply, or holds a key twice, a NaN or an
         infinity.
     """
+    return parse_json_object(path.read_bytes(), path)
+
+
+def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
+    """Read bytes that must hold one JSON object, strictly.
+
+    Parameters
+    ----------
+    data : bytes
+        The text in UTF-8.
+    source : object
+        Where it comes from, for the error message.
+
+    Returns
+    -------
+    dict of str to object
+        The object.
+
+    Raises
+    ------
+    ValueError
+        As `read_json_object`.
+    """
     try:
         value = json.loads(
-            path.read_bytes().decode("utf-8"),
+            data.decode("utf-8"),
             object_pairs_hook=_unique_keys,
             parse_constant=_finite,
             parse_float=_finite,
         )
     except RecursionError:
-        raise ValueError(f"{path} is not usable JSON: nested too deeply") from None
+        raise ValueError(f"{source} is not usable JSON: nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not usable JSON: {error}") from None
+        raise ValueError(f"{source} is not usable JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object, not a {type(value).__name__}")
+        raise ValueError(f"{source} must hold a JSON object, not a {type(value).__name__}")
     return value
 
 
