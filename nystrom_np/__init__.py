@@ -1,1 +1,28 @@
-"""Nyströmformer in hand-written NumPy: readable, exact, and free of PyTorch."""
+"""Nyströmformer (Xiong et al., 2021, arXiv 2102.03902) in hand-written NumPy: readable, exact, free of PyTorch.
+
+Read :mod:`nystrom_np.functional` for the mathematics, :mod:`nystrom_np.model` for how the formulas make a model.
+"""
+
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.model import (
+    NystromformerForMaskedLM,
+    NystromformerForMultipleChoice,
+    NystromformerForQuestionAnswering,
+    NystromformerForSequenceClassification,
+    NystromformerForTokenClassification,
+    NystromformerModel,
+)
+from nystrom_np.tokenization import NystromformerTokenizer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NystromformerConfig",
+    "NystromformerForMaskedLM",
+    "NystromformerForMultipleChoice",
+    "NystromformerForQuestionAnswering",
+    "NystromformerForSequenceClassification",
+    "NystromformerForTokenClassification",
+    "NystromformerModel",
+    "NystromformerTokenizer",
+]

@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Array", "DeviceError", "array_module_of", "device_of", "fuse", "get_array_module", "special", "to_device", "to_numpy"]
+__all__ = [
+    "Array",
+    "DeviceError",
+    "array_module_of",
+    "device_of",
+    "fuse",
+    "get_array_module",
+    "move_like",
+    "special",
+    "to_device",
+    "to_numpy",
+]
 
 Array = Any
 """What jaxtyping annotations wrap: an array of any backend (``Float[Array, "batch length dim"]``)."""
@@ -170,6 +181,31 @@ def _to_cuda(cupy: Any, array: Array, index: int) -> Array:
             f"the memory of CUDA device {index} does not suffice for {array.nbytes:,} more bytes: "
             "use a smaller batch, dtype='float16', or device='cpu'"
         ) from error
+
+
+def move_like(array: Array, other: Array) -> Array:
+    """Return the array where another one lies, without a copy where it is there already.
+
+    Parameters
+    ----------
+    array, other : arrays
+        Of any backend.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(3)
+    >>> move_like(x, np.zeros(1)) is x
+    True
+    """
+    module, device = get_array_module(other), device_of(other)
+    if get_array_module(array) is module and device_of(array) == device:
+        return array
+    if module is np:
+        return to_numpy(array)
+    if device.startswith("cuda"):
+        return _to_cuda(module, array, int(device.partition(":")[2]))
+    return module.asarray(to_numpy(array))
 
 
 def to_numpy(array: Array) -> np.ndarray:

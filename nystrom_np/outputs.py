@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-class _Record:
+class ModelOutput:
     """Reads a dataclass by name, by index or as a mapping, over those of its fields that are not None."""
 
     def _present(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class _Record:
 
 # eq=False: comparing arrays has no single answer, so two records are equal only if they are the same one.
 @dataclass(eq=False)
-class BaseModelOutput(_Record):
+class BaseModelOutput(ModelOutput):
     """What `NystromformerModel` returns.
 
     Like every record here it is read by attribute, by name (``out["last_hidden_state"]``), by index or slice
@@ -90,7 +90,7 @@ class BaseModelOutput(_Record):
 
 
 @dataclass(eq=False)
-class _LogitsRecord(_Record):
+class _LogitsRecord(ModelOutput):
     """The fields that four of the heads' outputs have in common."""
 
     loss: Array = None
@@ -156,7 +156,7 @@ class TokenClassifierOutput(_LogitsRecord):
 
 
 @dataclass(eq=False)
-class QuestionAnsweringModelOutput(_Record):
+class QuestionAnsweringModelOutput(ModelOutput):
     """What `NystromformerForQuestionAnswering` returns.
 
     Attributes

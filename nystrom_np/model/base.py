@@ -1,0 +1,211 @@
+"""What every model of the package is: a configuration and parameters under their state-dict names."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nystrom_np.array_module import Array, array_module_of, device_of, get_array_module, to_device, to_numpy
+from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.model.inputs import Checks
+from nystrom_np.model.parameters import draw, tree
+from nystrom_np.outputs import ModelOutput
+
+__all__ = ["NystromformerPreTrainedModel"]
+
+Record = TypeVar("Record", bound=ModelOutput)
+
+DTYPES = ("float32", "float64", "float16")
+
+
+class NystromformerPreTrainedModel:
+    """Holds a model's parameters: makes, loads, saves, moves and lists them.
+
+    Parameters
+    ----------
+    config : NystromformerConfig
+    seed : int
+        Of the random first values, where no parameters are given.
+    parameters : mapping of str to array, optional
+        All parameters under their state-dict names, used as they are.
+    dtype : {"float32", "float64", "float16"}, optional
+        Of the parameters and the outputs; by default the parameters' own, float32 for random ones.
+
+    Raises
+    ------
+    ValueError
+        If parameters are missing, unknown or of a wrong shape, or the dtype is none of the three.
+    """
+
+    def __init__(
+        self,
+        config: NystromformerConfig,
+        seed: int = 0,
+        *,
+        parameters: Mapping[str, Array] | None = None,
+        dtype: Any = None,
+    ) -> None:
+        config.validate()
+        self.config = config
+        shapes = self.parameter_shapes(config)
+        self.initialised: tuple[str, ...] = ()
+        self._set(draw(config, shapes, seed) if parameters is None else _fitting(parameters, shapes))
+        if dtype is not None:
+            self.to(dtype=dtype)
+
+    @classmethod
+    def parameter_shapes(cls, config: NystromformerConfig) -> dict[str, tuple[int, ...]]:
+        """Return the names and shapes of the parameters."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], dtype: Any = "float32", device: str = "cpu", **config_overrides: Any
+    ) -> Any:
+        """Load a model from a folder with ``config.json`` and safetensors weights.
+
+        Parameters
+        ----------
+        folder : str or path
+            As ``save_pretrained`` of this package or of transformers writes it.
+        dtype : {"float32", "float64", "float16"}
+            Of the parameters in memory. Where it is that of the file, on the CPU, the weights are used where they
+            lie in the memory-mapped file and not copied.
+        device : str
+            ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        **config_overrides
+            Fields of :class:`NystromformerConfig` to change.
+
+        Returns
+        -------
+        model
+
+        Raises
+        ------
+        OSError
+            If the folder or a file is missing or unreadable.
+        ValueError
+            If the configuration or the weights are damaged or do not fit.
+
+        Warns
+        -----
+        UserWarning
+            If a head's parameters are not in the file (they are then drawn), or the file has another head.
+        """
+        dtype = _checked_dtype(dtype)
+        array_module_of(device)  # a device that cannot be used is an error before anything is read
+        config = NystromformerConfig.from_pretrained(folder, **config_overrides)
+        shapes = cls.parameter_shapes(config)
+        loaded = load_checkpoint(folder, shapes)
+        drawn = draw(config, shapes, seed=0, names=loaded.initialised)
+        model = cls(config, parameters={name: (loaded.parameters | drawn)[name] for name in shapes})
+        model.initialised = tuple(loaded.initialised)
+        return model.to(device, dtype)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``config.json`` and ``model.safetensors``, which this package and transformers load.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        self.config.save_pretrained(folder, architecture=type(self).__name__, dtype=self.dtype.name)
+        save_checkpoint(folder, {name: to_numpy(value) for name, value in self._parameters.items()})
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return the parameters under their state-dict names: the model's own arrays, not copies."""
+        return dict(self._parameters)
+
+    def num_parameters(self) -> int:
+        """Return how many numbers the parameters hold."""
+        return sum(int(value.size) for value in self._parameters.values())
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the parameters and of the outputs."""
+        return self._home.dtype
+
+    @property
+    def device(self) -> str:
+        """Where the parameters and the outputs are: ``"cpu"`` or ``"cuda:N"``."""
+        return device_of(self._home)
+
+    @property
+    def compute_dtype(self) -> np.dtype:
+        """The dtype of the computation: that of the parameters, but float32 for float16 on a CPU, where half
+        precision is a format to store weights in and not one to compute with."""
+        slow = self.dtype == "float16" and get_array_module(self._home) is np
+        return np.dtype("float32") if slow else self.dtype
+
+    def to(self, device: Any = None, dtype: Any = None) -> Any:
+        """Move the parameters to a device, to a dtype, or both; return the model itself.
+
+        Parameters
+        ----------
+        device : str, optional
+            ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; a dtype is understood too, as in torch.
+        dtype : {"float32", "float64", "float16"}, optional
+
+        Raises
+        ------
+        ValueError
+            If the device cannot be used or the dtype is none of the three.
+        """
+        if device is not None and (not isinstance(device, str) or device in DTYPES):
+            device, dtype = None, device
+        parameters = self._parameters
+        if device is not None:
+            parameters = {name: to_device(value, device) for name, value in parameters.items()}
+        if dtype is not None:
+            checked = _checked_dtype(dtype)
+            parameters = {name: value.astype(checked, copy=False) for name, value in parameters.items()}
+        self._set(parameters)
+        return self
+
+    def eval(self) -> Any:
+        """Return the model itself: there is no dropout to switch off."""
+        return self
+
+    def respond(self, checks: Checks, record: Record, return_dict: bool | None) -> Record | tuple[Array, ...]:
+        """Finish a forward call: outputs in the model's dtype, as a record or a tuple, once all checks are read."""
+        checks.finish()
+        for field in fields(record):
+            setattr(record, field.name, _cast(getattr(record, field.name), self.dtype))
+        return record if (self.config.return_dict if return_dict is None else return_dict) else record.to_tuple()
+
+    def _set(self, parameters: Mapping[str, Array]) -> None:
+        self._parameters = dict(parameters)
+        self._tree = tree(self._parameters)
+        self._home = next(iter(self._parameters.values()))
+
+
+def _cast(value: Any, dtype: np.dtype) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_cast(item, dtype) for item in value)
+    return value if value is None else value.astype(dtype, copy=False)
+
+
+def _checked_dtype(dtype: Any) -> np.dtype:
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = None
+    if checked is None or checked.name not in DTYPES or dtype is None:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
+    return checked
+
+
+def _fitting(parameters: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    if missing := [name for name in shapes if name not in parameters]:
+        raise ValueError(f"parameters are missing: {', '.join(missing)}")
+    if unknown := [name for name in parameters if name not in shapes]:
+        raise ValueError(f"parameters of this model do not include: {', '.join(unknown)}")
+    for name, shape in shapes.items():
+        if parameters[name].shape != shape:
+            raise ValueError(f"parameter {name} must have shape {shape}; found {parameters[name].shape}")
+        _checked_dtype(parameters[name].dtype)
+    return {name: parameters[name] for name in shapes}

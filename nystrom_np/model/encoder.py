@@ -1,0 +1,302 @@
+"""The encoder, from embeddings to the last hidden state, as functions of its parameters.
+
+``p`` is a part of the parameter tree (:func:`nystrom_np.model.parameters.tree`), under the names of the state dict.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+
+from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.functional import (
+    depthwise_conv,
+    embedding,
+    get_activation,
+    iterative_pinv,
+    layer_norm,
+    linear,
+    nystrom_attention,
+    nystrom_kernels,
+    softmax_attention,
+    softmax_attention_matrix,
+    svd_pinv,
+)
+from nystrom_np.parallel import parallel_map, row_blocks
+
+__all__ = ["attention", "embed", "encoder_layer", "feed_forward", "is_exact", "over_rows", "project", "self_attention"]
+
+ROWS_PER_BLOCK = 256
+"""Token positions that a thread takes through a row-wise step at a time."""
+
+ROWS_WORTH_A_THREAD = 32
+"""With fewer positions in all, handing them to threads costs more than it saves."""
+
+Parameters = dict[str, Any]
+
+
+def embed(
+    p: Parameters,
+    config: NystromformerConfig,
+    input_ids: Integer[Array, "batch length"] | None,
+    inputs_embeds: Float[Array, "batch length dim"] | None,
+    token_type_ids: Integer[Array, "..."],
+    position_ids: Integer[Array, "..."],
+    dtype: object = None,
+) -> Float[Array, "batch length dim"]:
+    """Embeddings: LayerNorm(word + token type + position).
+
+    Parameters
+    ----------
+    p : dict
+        ``embeddings`` of the state dict.
+    config : NystromformerConfig
+    input_ids, inputs_embeds : array, (B, L) or (B, L, D)
+        One of the two.
+    token_type_ids, position_ids : arrays of integers, broadcastable to (B, L)
+        Rows of their tables.
+    dtype : dtype, optional
+        To compute in, by default that of the tables.
+
+    Returns
+    -------
+    array, (B, L, D)
+
+    References
+    ----------
+    ``NystromformerEmbeddings`` in transformers 4.37.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ones, zeros = np.ones(2), np.zeros(2)
+    >>> tables = {name: {"weight": np.array([[0.0, 1.0], [5.0, 2.0]])}
+    ...           for name in ("word_embeddings", "token_type_embeddings", "position_embeddings")}
+    >>> p = tables | {"LayerNorm": {"weight": ones, "bias": zeros}}
+    >>> ids, first = np.array([[0, 1]]), np.array([[0]])
+    >>> embed(p, NystromformerConfig(), ids, None, first, first).round(2)
+    array([[[-1.,  1.],
+            [ 1., -1.]]])
+    """
+    if inputs_embeds is None:
+        inputs_embeds = embedding(input_ids, p["word_embeddings"]["weight"])
+    token_types = embedding(token_type_ids, p["token_type_embeddings"]["weight"])
+    positions = embedding(position_ids, p["position_embeddings"]["weight"])
+    total = (inputs_embeds + token_types + positions).astype(dtype or token_types.dtype, copy=False)
+    return layer_norm(total, **p["LayerNorm"], eps=config.layer_norm_eps)
+
+
+def encoder_layer(
+    p: Parameters,
+    config: NystromformerConfig,
+    x: Float[Array, "batch length dim"],
+    mask: Shaped[Array, "batch 1 rows length"] | None = None,
+    head_mask: Shaped[Array, "heads"] | None = None,
+    output_attentions: bool = False,
+) -> tuple[Float[Array, "batch length dim"], Float[Array, "batch heads length columns"] | None]:
+    """One layer, normalised after each block: x ← LN(attention(x) + x), then x ← LN(feed-forward(x) + x).
+
+    Parameters
+    ----------
+    p : dict
+        ``encoder.layer.N`` of the state dict.
+    config : NystromformerConfig
+    x : array of floats, (B, L, D)
+    mask : array, (B, 1, 1, L), or (B, 1, L, L) where attention is exact; optional
+        1 for real positions, 0 for padding.
+    head_mask : array, (H,), optional
+        0 for heads that contribute nothing to the output projection.
+    output_attentions : bool
+        Whether to return the attention too.
+
+    Returns
+    -------
+    x : array, (B, L, D)
+    attention : array or None
+        As in :func:`attention`.
+
+    References
+    ----------
+    ``NystromformerLayer`` in transformers 4.37.2.
+    """
+    context, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, output_attentions)
+    output_norm = partial(layer_norm, **p["attention"]["output"]["LayerNorm"], eps=config.layer_norm_eps)
+
+    def after_attention(context: Array, x: Array) -> tuple[Array]:
+        attended = output_norm(linear(context, **p["attention"]["output"]["dense"]) + x)
+        return (feed_forward(p, config, attended),)
+
+    (x,) = over_rows(after_attention, context, x, widths=(x.shape[-1],), most=config.chunk_size_feed_forward)
+    return x, weights
+
+
+def feed_forward(p: Parameters, config: NystromformerConfig, x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
+    """Position-wise feed-forward block: LN(W₂ act(W₁ x + b₁) + b₂ + x).
+
+    References
+    ----------
+    ``NystromformerIntermediate`` and ``NystromformerOutput`` in transformers 4.37.2.
+    """
+    hidden = get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"]))
+    return layer_norm(linear(hidden, **p["output"]["dense"]) + x, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
+
+
+def self_attention(
+    p: Parameters,
+    config: NystromformerConfig,
+    x: Float[Array, "batch length dim"],
+    mask: Shaped[Array, "batch 1 rows length"] | None = None,
+    head_mask: Shaped[Array, "heads"] | None = None,
+    output_attentions: bool = False,
+) -> tuple[Float[Array, "batch length dim"], Float[Array, "batch heads length columns"] | None]:
+    """Multi-head attention plus the convolution of the values, before the output projection.
+
+    Parameters
+    ----------
+    p : dict
+        ``attention.self`` of a layer.
+    config, x, mask, head_mask, output_attentions
+        As in :func:`encoder_layer`.
+
+    Returns
+    -------
+    context : array, (B, L, D)
+        The heads side by side.
+    attention : array or None
+        As in :func:`attention`.
+
+    References
+    ----------
+    ``NystromformerSelfAttention`` in transformers 4.37.2; for ``masking="original"``, ``NystromAttention`` in
+    mlpen/Nystromformer, which blanks padding in queries and keys before the landmarks are taken and in values
+    before the convolution.
+    """
+    query, key, value = project(p, config, x)
+    convolved = value
+    if config.masking == "original" and mask is not None and mask.shape[-2] == 1:
+        real = mask.swapaxes(-1, -2).astype(x.dtype)  # (B, 1, L, 1)
+        query, key, convolved = query * real, key * real, value * real
+    context, weights = attention(config, query, key, value, mask, output_attentions)
+    if "conv" in p:
+        context += depthwise_conv(convolved, p["conv"]["weight"].astype(x.dtype, copy=False))
+    if head_mask is not None:
+        context *= head_mask[:, None, None].astype(x.dtype)
+    return context.swapaxes(1, 2).reshape(x.shape), weights
+
+
+def project(
+    p: Parameters, config: NystromformerConfig, x: Float[Array, "batch length dim"]
+) -> list[Float[Array, "batch heads length head_dim"]]:
+    """Queries, keys and values of each head; queries and keys are divided by d^¼, so that q kᵀ is scaled by √d."""
+    batch, length, width = x.shape
+    heads = config.num_attention_heads
+    scale = (width // heads) ** 0.25
+
+    def rows(x: Array) -> tuple[Array, Array, Array]:
+        return linear(x, **p["query"]) / scale, linear(x, **p["key"]) / scale, linear(x, **p["value"])
+
+    projected = over_rows(rows, x, widths=(width,) * 3)
+    return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in projected]
+
+
+def is_exact(config: NystromformerConfig, length: int) -> bool:
+    """Whether attention over a sequence of this length is softmax attention itself and not its approximation.
+
+    It is where the configuration says so (the reference's rule: as many landmarks as ``segment_means_seq_len``), and
+    where there are at least as many landmarks as tokens, so that nothing is left to approximate.
+
+    Examples
+    --------
+    >>> config = NystromformerConfig(num_landmarks=8, segment_means_seq_len=64)
+    >>> is_exact(config, length=8), is_exact(config, length=9)
+    (True, False)
+    """
+    return not config.uses_nystrom_attention or length <= config.num_landmarks
+
+
+def attention(
+    config: NystromformerConfig,
+    query: Float[Array, "batch heads length head_dim"],
+    key: Float[Array, "batch heads length head_dim"],
+    value: Float[Array, "batch heads length head_dim"],
+    mask: Shaped[Array, "batch 1 rows length"] | None = None,
+    output_attentions: bool = False,
+) -> tuple[Float[Array, "batch heads length head_dim"], Float[Array, "batch heads length columns"] | None]:
+    """Exact or Nyström attention, whichever :func:`is_exact` says.
+
+    Returns
+    -------
+    context : array, (B, H, L, d)
+    attention : array or None
+        If asked for: the softmax matrix (B, H, L, L), or F A⁺ (B, H, L, m) of Nyström attention. Without it the
+        context is computed in bounded memory.
+    """
+    exact = is_exact(config, query.shape[-2])
+    pinv = inverse(config)
+    if exact and not output_attentions:
+        return softmax_attention(query, key, value, mask), None
+    if exact:
+        weights = softmax_attention_matrix(query, key, mask)
+        return weights @ value, weights
+    if not output_attentions:
+        return nystrom_attention(query, key, value, config.num_landmarks, mask, pinv), None
+    kernel_1, kernel_2, kernel_3 = nystrom_kernels(query, key, config.num_landmarks, mask)
+    weights = kernel_1 @ pinv(kernel_2).astype(query.dtype, copy=False)
+    return weights @ (kernel_3 @ value), weights
+
+
+def inverse(config: NystromformerConfig) -> Callable[[Array], Array]:
+    """The pseudo-inverse that a configuration names."""
+    if config.pinv_method == "svd":
+        return svd_pinv
+    initial = "matrix" if config.inv_coeff_init_option else "batch"
+    return partial(iterative_pinv, iterations=config.pinv_iterations, initial=initial)
+
+
+def over_rows(
+    function: Callable[..., tuple[Array, ...]], *arrays: Array, widths: tuple[int, ...], most: int = 0
+) -> tuple[Array, ...]:
+    """Apply a position-wise function to arrays (B, L, ·), in blocks of positions that threads share.
+
+    A block goes through all steps of the function while it lies in the cache, matrix products included.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a block of rows (n, ·) of each array, returns a tuple of arrays (n, width).
+    *arrays : arrays, (B, L, ·)
+    widths : tuple of int
+        Of the results.
+    most : int
+        Rows to a block, if positive.
+
+    Returns
+    -------
+    tuple of arrays, (B, L, width)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> (double,) = over_rows(lambda x: (x + x,), np.ones((1, 2, 3)), widths=(3,))
+    >>> double.shape, float(double.sum())
+    ((1, 2, 3), 12.0)
+    """
+    xp = get_array_module(*arrays)
+    batch, length, _ = arrays[0].shape
+    rows = batch * length
+    together = xp is not np or rows < ROWS_WORTH_A_THREAD
+    blocks = row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK) if most > 0 or not together else [slice(0, rows)]
+    flat = [array.reshape(rows, array.shape[-1]) for array in arrays]
+    if len(blocks) == 1:
+        return tuple(result.reshape(batch, length, -1) for result in function(*flat))
+    out = [xp.empty((rows, width), dtype=arrays[0].dtype) for width in widths]
+
+    def apply(rows: slice) -> None:
+        for whole, part in zip(out, function(*(array[rows] for array in flat)), strict=True):
+            whole[rows] = part
+
+    parallel_map(apply, blocks)
+    return tuple(whole.reshape(batch, length, -1) for whole in out)

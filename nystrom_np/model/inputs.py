@@ -1,0 +1,331 @@
+"""What users pass to a model, checked: every mistake is one sentence that names the argument.
+
+Arguments that come from the host (lists, NumPy arrays) are checked there, before they are moved to the model.
+The values of those that already lie on its device are checked by reductions on the device, which are read
+together, once, when all work is queued: the forward pass never waits for the device in between.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nystrom_np.array_module import Array, get_array_module, move_like, to_numpy
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.model.encoder import is_exact
+
+__all__ = ["Checks", "Inputs", "check_inputs", "check_shape", "default_positions"]
+
+
+@dataclass
+class Inputs:
+    """Checked arguments of a forward pass, beside the model's parameters.
+
+    Attributes
+    ----------
+    input_ids : array of integers (B, L), or None
+    inputs_embeds : array of floats (B, L, D), or None
+        One of the two is there.
+    token_type_ids, position_ids : arrays of integers, broadcastable to (B, L)
+    mask : array of booleans (B, 1, 1, L) or (B, 1, L, L), or None where nothing is masked
+    head_mask : array of booleans (layers, H), or None
+    real : numpy array of booleans (B, L), or None
+        For ``masking="invariant"`` where something is masked: the mask on the host.
+    """
+
+    input_ids: Array
+    inputs_embeds: Array
+    token_type_ids: Array
+    position_ids: Array
+    mask: Array
+    head_mask: Array
+    real: np.ndarray | None
+
+
+class Checks:
+    """Turns arguments into arrays beside the model and checks their values: on the host at once, on a device later.
+
+    Parameters
+    ----------
+    home : array
+        A parameter of the model. Arguments are moved to where it lies.
+    """
+
+    def __init__(self, home: Array) -> None:
+        self.home = home
+        self._later: list[tuple[Array, Callable[[np.ndarray], None]]] = []
+
+    def array(self, name: str, value: Any, kinds: str) -> Array:
+        """Return an argument as an array, on the host or where the model lies.
+
+        Parameters
+        ----------
+        name : str
+            For messages.
+        value : array, or nested lists of numbers
+        kinds : str
+            The NumPy kinds of dtype allowed: of "b" (bool), "iu" (integers), "f" (floats).
+
+        Raises
+        ------
+        ValueError
+            If it is no array, or of another kind.
+        """
+        if _on_device(value):
+            here = get_array_module(value) is get_array_module(self.home)
+            array = value if here else to_numpy(value)
+        else:
+            array = _host_array(name, value)
+        if array.dtype.kind not in kinds:
+            words = {"b": "bool", "i": "integers", "f": "floats"}
+            allowed = " or ".join(word for kind, word in words.items() if kind in kinds)
+            raise ValueError(f"{name} must hold {allowed}; found {array.dtype}")
+        return array
+
+    def values(
+        self, array: Array, wrong: Callable[[Array], Array], message: Callable[[Any, tuple[int, ...]], Exception]
+    ) -> Array:
+        """Check values and return the array beside the model.
+
+        Parameters
+        ----------
+        array : array
+            As :meth:`array` returns it.
+        wrong : callable
+            Array → array of booleans of the same shape, true where a value is not allowed.
+        message : callable
+            (value, index) → the exception to raise for the first such value.
+        """
+
+        def check(host: np.ndarray) -> None:
+            bad = wrong(host)
+            if bad.any():
+                index = tuple(int(i) for i in np.argwhere(bad)[0])
+                raise message(host[index].item(), index)
+
+        if isinstance(array, np.ndarray):
+            check(array)
+            return move_like(array, self.home)
+        self._later.append((wrong(array).any(), lambda: check(to_numpy(array))))
+        return array
+
+    def finish(self) -> None:
+        """Read the checks that ran on the device, in one transfer; to be called when all work is queued.
+
+        Raises
+        ------
+        IndexError, ValueError
+            What :meth:`values` was given.
+        """
+        if self._later:
+            flags = to_numpy(get_array_module(self.home).stack([flag for flag, _ in self._later]))
+            for failed, (_, check) in zip(flags, self._later, strict=True):
+                if failed:
+                    check()
+            self._later.clear()
+
+    def ids(self, name: str, value: Any, limit: int, what: str, real: np.ndarray | None = None) -> Array:
+        """Return ids that index a table of ``limit`` rows; where not ``real`` they may be anything, and become 0."""
+
+        def message(found: int, index: tuple[int, ...]) -> Exception:
+            place = ", ".join(map(str, index))
+            return IndexError(f"{name}[{place}] is {found}, but {what} has {limit} rows: 0 to {limit - 1}")
+
+        array = self.array(name, value, "iu")
+        if real is not None and array.shape == real.shape:
+            array = get_array_module(array).where(move_like(real, array), array, 0)
+        return self.values(array, lambda ids: (ids < 0) | (ids >= limit), message)
+
+    def binary(self, name: str, value: Any) -> Array:
+        """Return a mask of ones and zeros as booleans; a mask from the host that masks nothing as None."""
+
+        def message(found: float, index: tuple[int, ...]) -> Exception:
+            place = ", ".join(map(str, index))
+            return ValueError(f"{name} must hold only 0 and 1 (or bool); found {found} at [{place}]")
+
+        array = self.array(name, value, "biuf")
+        if isinstance(array, np.ndarray) and (array == 1).all():
+            return None
+        return self.values(array, lambda mask: (mask != 0) & (mask != 1), message) != 0
+
+    def labels(self, name: str, value: Any, classes: int, ignore_index: int = -100) -> Array:
+        """Return class labels, from 0 to classes − 1 or ignored."""
+
+        def message(found: int, index: tuple[int, ...]) -> Exception:
+            place = ", ".join(map(str, index))
+            return IndexError(
+                f"{name}[{place}] is {found}, but there are {classes} classes: 0 to {classes - 1}, "
+                f"or {ignore_index} for a label to ignore"
+            )
+
+        def wrong(labels: Array) -> Array:
+            return ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
+
+        return self.values(self.array(name, value, "iu"), wrong, message)
+
+
+def _on_device(value: Any) -> bool:
+    try:
+        return get_array_module(value) is not np
+    except TypeError:  # lists and the like, which NumPy may be able to read
+        return False
+
+
+def _host_array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} must be an array or nested lists of equal lengths ({error})") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold numbers; found dtype {array.dtype}")
+    return array
+
+
+def check_shape(name: str, array: Array, *allowed: tuple[int, ...], words: str = "") -> Array:
+    """Return the array if its shape is one of those allowed.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, the shapes allowed and the shape found.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_shape("labels", np.zeros(3), (2,), (2, 1), words="(batch,)")
+    Traceback (most recent call last):
+    ValueError: labels must have shape (2,) or (2, 1), which is (batch,); found (3,)
+    """
+    if array.shape not in allowed:
+        shapes = " or ".join(str(shape) for shape in dict.fromkeys(allowed))
+        raise ValueError(f"{name} must have shape {shapes}{words and f', which is {words}'}; found {array.shape}")
+    return array
+
+
+def check_inputs(
+    checks: Checks,
+    config: NystromformerConfig,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    token_type_ids: Any = None,
+    position_ids: Any = None,
+    head_mask: Any = None,
+    inputs_embeds: Any = None,
+) -> Inputs:
+    """Check the arguments of a forward pass and complete them with their defaults.
+
+    Parameters
+    ----------
+    checks : Checks
+        Of the model.
+    config : NystromformerConfig
+    input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+        As users pass them: see :class:`nystrom_np.NystromformerModel`.
+
+    Returns
+    -------
+    Inputs
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape or dtype, a mask that is not binary, both or neither of ``input_ids`` and
+        ``inputs_embeds``, a sequence that is too long.
+    IndexError
+        For an id outside its table.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        found = "neither" if input_ids is None else "both"
+        raise ValueError(f"exactly one of input_ids and inputs_embeds must be given; found {found}")
+    if input_ids is not None:
+        input_ids = checks.array("input_ids", input_ids, "iu")
+        shape = _two_axes("input_ids", input_ids.shape, "(batch, length)")
+    else:
+        inputs_embeds = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
+        shape = _two_axes("inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size)
+    mask, real = _check_mask(checks, config, attention_mask, shape)
+
+    def ids(name: str, value: Any, limit: int, table: str) -> Array:
+        return _per_token(name, checks.ids(name, value, limit, table, real), shape)
+
+    if input_ids is not None:
+        input_ids = ids("input_ids", input_ids, config.vocab_size, "the word embedding")
+    if position_ids is not None:
+        rows = config.max_position_embeddings + 2
+        position_ids = ids("position_ids", position_ids, rows, "the position embedding")
+    elif real is None:  # else each sequence has its own
+        position_ids = default_positions(checks.home, config, shape[1])
+    if token_type_ids is None:
+        token_type_ids = get_array_module(checks.home).zeros((1, shape[1]), dtype="int64")
+    else:
+        token_type_ids = ids("token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding")
+    heads = _check_head_mask(checks, config, head_mask)
+    return Inputs(input_ids, inputs_embeds, token_type_ids, position_ids, mask, heads, real)
+
+
+def _two_axes(name: str, shape: tuple[int, ...], words: str, *rest: int) -> tuple[int, int]:
+    if len(shape) != 2 + len(rest) or shape[2:] != rest:
+        raise ValueError(f"{name} must have shape {words}{f' with hidden_size {rest[0]}' if rest else ''}; found {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name} must have at least one sequence of at least one token; found shape {shape}")
+    return shape[0], shape[1]
+
+
+def default_positions(home: Array, config: NystromformerConfig, length: int) -> Array:
+    """Return the position ids 2, 3, …, length + 1, shape (1, length), beside an array.
+
+    Raises
+    ------
+    ValueError
+        If the position table has no row for the last of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> default_positions(np.zeros(1), NystromformerConfig(), 4)
+    array([[2, 3, 4, 5]])
+    """
+    if length > config.max_position_embeddings:
+        raise ValueError(
+            f"the sequence has {length} tokens, but max_position_embeddings is {config.max_position_embeddings}: "
+            "shorten it, or give position_ids"
+        )
+    return get_array_module(home).arange(2, length + 2)[None]
+
+
+def _per_token(name: str, ids: Array, shape: tuple[int, int]) -> Array:
+    batch, length = shape
+    ids = ids[None] if ids.ndim == 1 else ids
+    words = "(length,), (1, length), (batch, length) or (batch, 1)"
+    return check_shape(name, ids, (1, length), (batch, length), (batch, 1), words=words)
+
+
+def _check_mask(
+    checks: Checks, config: NystromformerConfig, value: Any, shape: tuple[int, int]
+) -> tuple[Array, np.ndarray | None]:
+    """The attention mask with an axis for the heads, and its copy on the host if sequences are taken one by one."""
+    if value is None:
+        return None, None
+    batch, length = shape
+    array = checks.array("attention_mask", value, "biuf")
+    per_query = is_exact(config, length) and config.masking != "invariant"
+    words = "(batch, length)" + (", or (batch, length, length) where attention is exact" if per_query else "")
+    allowed = [(batch, length), (1, length)] + [(batch, length, length), (1, length, length)] * per_query
+    check_shape("attention_mask", array, *allowed, words=words)
+    mask = checks.binary("attention_mask", array)
+    if mask is None:
+        return None, None
+    mask = get_array_module(mask).broadcast_to(mask, (batch, *mask.shape[1:]))
+    real = to_numpy(mask) if config.masking == "invariant" else None
+    return (mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]), real
+
+
+def _check_head_mask(checks: Checks, config: NystromformerConfig, value: Any) -> Array:
+    if value is None:
+        return None
+    layers, heads = config.num_hidden_layers, config.num_attention_heads
+    array = checks.array("head_mask", value, "biuf")
+    check_shape("head_mask", array, (heads,), (layers, heads), words="(heads,) or (layers, heads)")
+    mask = checks.binary("head_mask", array)
+    return mask if mask is None else get_array_module(mask).broadcast_to(mask, (layers, heads))
