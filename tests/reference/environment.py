@@ -67,3 +67,7 @@ def _run(command: list[str]) -> None:
 def _reason(error: Exception) -> str:
     lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
     return lines[-1] if lines else type(error).__name__
+
+
+if __name__ == "__main__":
+    print(python(sys.argv[1]))
