@@ -1,0 +1,464 @@
+"""The shipped checkpoints at work: what each head answers to real text, and how far it is from the reference.
+
+A folder of ``weights/`` holds, beside a model and its tokenizer, real sentences, what they were tokenised to,
+and what transformers 4.37.2 computed from that in float64 (``reference.json``, ``reference.safetensors``).
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nystrom_np import model as models
+from nystrom_np.array_module import to_numpy
+from nystrom_np.config import read_json_object
+from nystrom_np.functional import softmax
+from nystrom_np.tokenization import NystromformerTokenizer
+
+__all__ = [
+    "HEADS",
+    "Comparison",
+    "Demonstration",
+    "Guess",
+    "demonstrate",
+    "fill_mask",
+    "load",
+    "shipped_weights",
+    "verify",
+]
+
+HEADS: dict[str, Any] = {
+    "masked-lm": models.NystromformerForMaskedLM,
+    "sequence-classification": models.NystromformerForSequenceClassification,
+    "multiple-choice": models.NystromformerForMultipleChoice,
+    "token-classification": models.NystromformerForTokenClassification,
+    "question-answering": models.NystromformerForQuestionAnswering,
+}
+BRANCHES = ("dense", "nystrom")
+CLASSES = {cls.__name__: cls for cls in (*HEADS.values(), models.NystromformerModel)}
+
+FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6
+"""The distance from float64 that float32 may have: in units of the reference's own, and at least."""
+
+LONGEST_ANSWER = 15
+"""Tokens that an extracted answer may have."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One output of one stored case, compared with what the reference computed.
+
+    Attributes
+    ----------
+    case, output : str
+        What was run, and which of its outputs this is: ``"logits"``, ``"hidden_states.0"``, …;
+        ``"input_ids"`` stands for what our tokenizer made of the text.
+    dtype : str
+        What it was computed in.
+    difference : float
+        The largest absolute difference; infinite if the output is missing or its shape is another one.
+    allowed : float
+        In float64 what the file says (1e-10), in float32 three times the reference's own distance from its
+        float64 result, at least 1e-6.
+    """
+
+    case: str
+    output: str
+    dtype: str
+    difference: float
+    allowed: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the difference is as small as it must be; not so if it is NaN."""
+        return self.difference <= self.allowed
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A token that the masked language model puts in the place of a mask.
+
+    Attributes
+    ----------
+    token, token_id : str, int
+        The token, as text, and its id.
+    probability : float
+        What the model gives it.
+    sequence : str
+        The text with the token in its place.
+    """
+
+    token: str
+    token_id: int
+    probability: float
+    sequence: str
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What a shipped checkpoint answers, and how far it is from the reference.
+
+    Attributes
+    ----------
+    head, branch : str
+        ``"masked-lm"``, …; ``"dense"`` or ``"nystrom"``.
+    text, answer : str
+        A real sentence, or several, and what the model makes of it.
+    seconds : float
+        From the text to the answer.
+    comparisons : tuple of Comparison
+        Every stored output of the checkpoint.
+    """
+
+    head: str
+    branch: str
+    text: str
+    answer: str
+    seconds: float
+    comparisons: tuple[Comparison, ...]
+
+
+def shipped_weights() -> Path:
+    """Return the folder of the checkpoints that come with the package.
+
+    Returns
+    -------
+    Path
+        Inside the installed package, or ``weights/`` beside it in a clone.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+
+    Examples
+    --------
+    >>> (shipped_weights() / "masked-lm-dense" / "config.json").exists()
+    True
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_weights", package.parent / "weights"):
+        if (folder / "masked-lm-dense").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"the shipped checkpoints are neither in {package / '_weights'} nor beside {package}"
+    )
+
+
+def load(head: Any, folder: Path, dtype: str = "float32", device: str = "cpu") -> Any:
+    """Load a model, and refuse a head whose parameters are not in the file.
+
+    Parameters
+    ----------
+    head : class
+        One of the package's models.
+    folder : Path
+        A checkpoint.
+    dtype, device : str
+        As for ``from_pretrained``.
+
+    Returns
+    -------
+    model
+
+    Raises
+    ------
+    OSError, ValueError
+        As ``from_pretrained``, and if it would have to make up parameters: what a random head says means
+        nothing.
+
+    Examples
+    --------
+    >>> load(HEADS["question-answering"], shipped_weights() / "masked-lm-dense")
+    Traceback (most recent call last):
+    ...
+    ValueError: ...masked-lm-dense holds no NystromformerForQuestionAnswering: ... are missing
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it warns of what is an error here
+        model = head.from_pretrained(folder, dtype=dtype, device=device)
+    if model.initialised:
+        raise ValueError(f"{folder} holds no {head.__name__}: {', '.join(model.initialised)} are missing")
+    return model
+
+
+def verify(
+    folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device: str = "cpu"
+) -> Iterator[Comparison]:
+    """Run a folder's stored inputs and compare with its stored outputs.
+
+    Parameters
+    ----------
+    folder : Path
+        A checkpoint with ``reference.json`` and ``reference.safetensors``.
+    dtypes : sequence of {"float64", "float32"}
+        What to compute in.
+    device : str
+        Where.
+
+    Yields
+    ------
+    Comparison
+        One for each output of each case; and one for each text, if the folder has a tokenizer: the ids are
+        compared too.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has no stored outputs.
+    ValueError
+        If they are not in the form expected.
+
+    Examples
+    --------
+    >>> comparisons = list(verify(shipped_weights() / "masked-lm-nystrom", dtypes=["float64"]))
+    >>> all(comparison.agrees for comparison in comparisons)
+    True
+    """
+    path = folder / "reference.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no stored outputs: there is no {path.name}")
+    reference, tensors = read_json_object(path), _read_tensors(folder / "reference.safetensors")
+    try:
+        head = CLASSES[reference["head"]]
+        if (folder / "tokenizer.json").is_file():
+            yield from _compare_ids(
+                NystromformerTokenizer.from_pretrained(folder), reference["cases"], tensors
+            )
+        for dtype in dtypes:
+            model = load(head, folder, dtype, device)
+            for case in reference["cases"]:
+                limits = {name: _allowed(dtype, reference, told) for name, told in case["outputs"].items()}
+                yield from _compare(model, dtype, case, limits, tensors)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} and its tensors are not stored outputs: {error!r}") from error
+
+
+def fill_mask(model: Any, tokenizer: NystromformerTokenizer, text: str, top_k: int = 5) -> list[list[Guess]]:
+    """Guess the masked tokens of a text.
+
+    Parameters
+    ----------
+    model : NystromformerForMaskedLM
+    tokenizer : NystromformerTokenizer
+    text : str
+        With one ``[MASK]`` or more.
+    top_k : int
+        How many guesses to make for each.
+
+    Returns
+    -------
+    list of list of Guess
+        For each mask, the likeliest tokens, the likeliest first.
+
+    Raises
+    ------
+    ValueError
+        If there is no mask in the text, or the tokenizer has none.
+
+    Examples
+    --------
+    >>> folder = shipped_weights() / "masked-lm-dense"
+    >>> model = load(HEADS["masked-lm"], folder)
+    >>> tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    >>> [[best]] = fill_mask(model, tokenizer, "Paris is the [MASK] of France.", top_k=1)
+    >>> best.sequence.startswith("paris is the") and 0 < best.probability < 1
+    True
+    """
+    encoding = tokenizer(text)
+    ids = np.array(encoding.input_ids)
+    places = np.flatnonzero(ids == tokenizer.mask_token_id) if tokenizer.mask_token else []
+    if len(places) == 0:
+        raise ValueError(
+            f"the text has no {tokenizer.mask_token or 'mask, nor the tokenizer'}: {text[:60]!r}"
+        )
+    logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0]
+    probabilities = softmax(logits[places].astype(np.float64))
+    guesses = []
+    for place, row in zip(places, probabilities, strict=True):
+        best = np.argsort(-row, kind="stable")[:top_k]
+        guesses.append([_guess(tokenizer, ids, int(place), int(index), float(row[index])) for index in best])
+    return guesses
+
+
+def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstration]:
+    """Run every shipped checkpoint on the first of its stored texts, and verify it.
+
+    Parameters
+    ----------
+    dtypes : sequence of {"float64", "float32"}
+        What to verify in; the answer is computed in the last.
+    device : str
+        Where.
+
+    Yields
+    ------
+    Demonstration
+        For each head, the dense branch and the Nyström branch.
+
+    Examples
+    --------
+    >>> first = next(demonstrate(["float64"]))
+    >>> first.head, first.branch, first.text
+    ('masked-lm', 'dense', 'The capital of France is [MASK].')
+    """
+    weights = shipped_weights()
+    for name, head in HEADS.items():
+        for branch in BRANCHES:
+            folder = weights / f"{name}-{branch}"
+            comparisons = tuple(verify(folder, dtypes, device))
+            model, tokenizer = (
+                load(head, folder, dtypes[-1], device),
+                NystromformerTokenizer.from_pretrained(folder),
+            )
+            text = read_json_object(folder / "reference.json")["cases"][0]["text"][0]
+            start = time.perf_counter()
+            answer = ANSWERS[name](model, tokenizer, text)
+            seconds = time.perf_counter() - start
+            yield Demonstration(name, branch, _shown(text), answer, seconds, comparisons)
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} holds no stored outputs: there is no {path.name}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _allowed(dtype: str, reference: dict[str, Any], told: dict[str, float]) -> float:
+    if dtype == "float64":
+        return float(reference["tolerance"]["float64"])
+    return max(FLOAT32_FACTOR * float(told["float32_distance"]), FLOAT32_FLOOR)
+
+
+def _compare(
+    model: Any, dtype: str, case: dict[str, Any], limits: dict[str, float], tensors: dict[str, np.ndarray]
+) -> Iterator[Comparison]:
+    inputs = {name: tensors[f"{case['name']}/inputs/{name}"] for name in case["inputs"]}
+    given = {
+        name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()
+    }
+    asked = {
+        f"output_{kind}": any(name.startswith(kind) for name in limits)
+        for kind in ("hidden_states", "attentions")
+    }
+    outputs = _flat(model(**given, **asked))
+    for name, allowed in limits.items():
+        expected = tensors[f"{case['name']}/outputs/{name}"]
+        yield Comparison(case["name"], name, dtype, _difference(outputs.get(name), expected), allowed)
+
+
+def _compare_ids(
+    tokenizer: NystromformerTokenizer, cases: list[dict[str, Any]], tensors: dict[str, np.ndarray]
+) -> Iterator[Comparison]:
+    for case in cases:
+        expected = tensors[f"{case['name']}/inputs/input_ids"]
+        texts = [pair for choices in case["text"] for pair in choices] if expected.ndim == 3 else case["text"]
+        length = expected.shape[-1]
+        ids = tokenizer(
+            texts, padding="max_length", max_length=length, truncation=True, return_tensors="np"
+        ).input_ids
+        difference = _difference(ids.reshape(-1, length), expected.reshape(-1, length))
+        yield Comparison(case["name"], "input_ids", "int64", difference, 0.0)
+
+
+def _flat(record: Any) -> dict[str, np.ndarray]:
+    flat: dict[str, np.ndarray] = {}
+    for name, value in record.items():
+        if isinstance(value, tuple):
+            flat |= {f"{name}.{i}": to_numpy(part) for i, part in enumerate(value)}
+        else:
+            flat[name] = to_numpy(value)
+    return flat
+
+
+def _difference(found: np.ndarray | None, expected: np.ndarray) -> float:
+    # A loss, which has no axes, may be stored as one number.
+    if found is None or np.atleast_1d(found).shape != np.atleast_1d(expected).shape:
+        return float("inf")
+    return float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
+
+
+def _batch_of_one(encoding: Any) -> dict[str, Any]:
+    return {name: [values] for name, values in encoding.items() if name != "offset_mapping"}
+
+
+def _guess(
+    tokenizer: NystromformerTokenizer, ids: np.ndarray, place: int, index: int, probability: float
+) -> Guess:
+    filled = ids.copy()
+    filled[place] = index
+    sequence = tokenizer.decode(filled, skip_special_tokens=True)
+    return Guess(tokenizer.decode(index), index, probability, sequence)
+
+
+def _fill(model: Any, tokenizer: NystromformerTokenizer, text: str) -> str:
+    guesses = fill_mask(model, tokenizer, text, top_k=1)
+    return ", ".join(f"[MASK] = {best.token!r} ({best.probability:.0%})" for [best] in guesses)
+
+
+def _classify(model: Any, tokenizer: NystromformerTokenizer, text: Any) -> str:
+    logits = to_numpy(model(**_batch_of_one(tokenizer(text))).logits)[0]
+    best = int(logits.argmax())
+    return f"{model.config.id2label[best]} ({softmax(logits)[best]:.0%})"
+
+
+def _choose(model: Any, tokenizer: NystromformerTokenizer, pairs: list[list[str]]) -> str:
+    encoding = tokenizer([tuple(pair) for pair in pairs], padding=True)
+    logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0]
+    best = int(logits.argmax())
+    return f"{pairs[best][1]!r} ({softmax(logits)[best]:.0%})"
+
+
+def _label_tokens(model: Any, tokenizer: NystromformerTokenizer, text: str) -> str:
+    encoding = tokenizer(text)
+    best = to_numpy(model(**_batch_of_one(encoding)).logits)[0].argmax(axis=-1)
+    pieces = tokenizer.convert_ids_to_tokens(encoding.input_ids)
+    labelled = [
+        (piece.strip("▁"), model.config.id2label[int(label)])
+        for piece, label in zip(pieces, best, strict=True)
+    ]
+    return " ".join(f"{piece}/{label}" for piece, label in labelled[1:-1] if piece)
+
+
+def _extract(model: Any, tokenizer: NystromformerTokenizer, pair: list[str]) -> str:
+    question, context = pair
+    encoding = tokenizer(question, context, return_offsets_mapping=True)
+    out = model(**_batch_of_one(encoding))
+    start, end = (
+        softmax(to_numpy(logits)[0].astype(np.float64)) for logits in (out.start_logits, out.end_logits)
+    )
+    offsets = encoding.offset_mapping
+    inside = [
+        i for i, kind in enumerate(encoding.token_type_ids) if kind == 1 and offsets[i][1] > offsets[i][0]
+    ]
+    spans = [(start[i] * end[j], i, j) for i in inside for j in inside if i <= j < i + LONGEST_ANSWER]
+    score, first, last = max(spans)
+    return f"{context[offsets[first][0] : offsets[last][1]].strip()!r} ({score:.0%})"
+
+
+def _shown(text: Any) -> str:
+    """Return a text, a pair of texts, or the pairs of a multiple choice as one line."""
+    if isinstance(text, str):
+        return text
+    if isinstance(text[0], str):
+        return " | ".join(text)
+    return " | ".join([text[0][0], *(choice for _, choice in text)])
+
+
+ANSWERS: dict[str, Callable[[Any, NystromformerTokenizer, Any], str]] = {
+    "masked-lm": _fill,
+    "sequence-classification": _classify,
+    "multiple-choice": _choose,
+    "token-classification": _label_tokens,
+    "question-answering": _extract,
+}
