@@ -21,7 +21,7 @@ import transformers
 from safetensors.numpy import save_file
 
 from tests.reference import cases
-from tests.reference.run_reference import Peaks, build, call, distance
+from tests.reference.run_reference import answer, build
 
 HERE = Path(__file__).resolve().parent
 TOLERANCE = {"float64": 1e-10}
@@ -77,8 +77,16 @@ TASKS = {
     "masked-lm": Task(
         cases.MASKED_LM,
         [
-            Text("two sentences", ["The capital of France is [MASK].", "She was [MASK] in New York and went to London."]),
-            Text("labels", ["Paris is the [MASK] of France."], {"labels": ["Paris is the capital of France."]}, EVERYTHING),
+            Text(
+                "two sentences",
+                ["The capital of France is [MASK].", "She was [MASK] in New York and went to London."],
+            ),
+            Text(
+                "labels",
+                ["Paris is the [MASK] of France."],
+                {"labels": ["Paris is the capital of France."]},
+                EVERYTHING,
+            ),
         ],
         num_landmarks=6,
         length=24,
@@ -86,7 +94,11 @@ TASKS = {
     "sequence-classification": Task(
         cases.SEQUENCE,
         [
-            Text("two sentences", ["A wonderful film, well played and full of life.", "The plot is thin."], flags=EVERYTHING),
+            Text(
+                "two sentences",
+                ["A wonderful film, well played and full of life.", "The plot is thin."],
+                flags=EVERYTHING,
+            ),
             Text("labels", ["It was a long war.", "The song is a great success."], {"labels": [0, 2]}),
             Text("a pair", [["Who wrote the book?", "The book was written by two brothers."]]),
         ],
@@ -97,15 +109,26 @@ TASKS = {
         [
             Text(
                 "pizza",
-                [[[PIZZA, "It is eaten with a fork and a knife."], [PIZZA, "It is eaten while held in the hand."]]],
+                [
+                    [
+                        [PIZZA, "It is eaten with a fork and a knife."],
+                        [PIZZA, "It is eaten while held in the hand."],
+                    ]
+                ],
                 {"labels": [0]},
                 {"output_hidden_states": True},
             ),
             Text(
                 "two questions",
                 [
-                    [["The river rose after the storm.", "The town was under water."], ["The river rose after the storm.", "He sang."]],
-                    [["She opened the letter.", "The sea was calm."], ["She opened the letter.", "It was from her brother."]],
+                    [
+                        ["The river rose after the storm.", "The town was under water."],
+                        ["The river rose after the storm.", "He sang."],
+                    ],
+                    [
+                        ["She opened the letter.", "The sea was calm."],
+                        ["She opened the letter.", "It was from her brother."],
+                    ],
                 ],
             ),
         ],
@@ -115,8 +138,16 @@ TASKS = {
     "token-classification": Task(
         cases.TOKEN,
         [
-            Text("two sentences", ["HuggingFace is a company based in Paris and New York", "Jim lives there."], flags=EVERYTHING),
-            Text("labels", ["Mary went to London with John."], {"labels": [[-100, 1, 2, 0, 0, 0, 5, 0, 1, 0, -100]]}),
+            Text(
+                "two sentences",
+                ["HuggingFace is a company based in Paris and New York", "Jim lives there."],
+                flags=EVERYTHING,
+            ),
+            Text(
+                "labels",
+                ["Mary went to London with John."],
+                {"labels": [[-100, 1, 2, 0, 0, 0, 5, 0, 1, 0, -100]]},
+            ),
         ],
         ENTITIES,
     ),
@@ -126,12 +157,15 @@ TASKS = {
             Text("puppet", [["Who was Jim Henson?", "Jim Henson was a nice puppet"]], flags=EVERYTHING),
             Text(
                 "labels",
-                [["Where is Paris?", "Paris is in France."], ["What did the king build?", "The king built a large house."]],
+                [
+                    ["Where is Paris?", "Paris is in France."],
+                    ["What did the king build?", "The king built a large house."],
+                ],
                 {"start_positions": [9, 16], "end_positions": [9, 18]},
             ),
         ],
     ),
-}  # fmt: skip
+}
 
 
 def encode(tokenizer, task: Task, text: list, branch: str) -> dict[str, np.ndarray]:
@@ -148,7 +182,7 @@ def encode(tokenizer, task: Task, text: list, branch: str) -> dict[str, np.ndarr
 def labels(
     tokenizer, task: Task, text: Text, inputs: dict[str, np.ndarray], branch: str
 ) -> dict[str, np.ndarray]:
-    """Return the labels of a case; whole sentences stand for the masked words, and short rows are filled up."""
+    """Return the labels of a case; whole sentences stand for masked words, short rows are filled up."""
     if task.head == cases.MASKED_LM and text.labels:
         whole = encode(tokenizer, task, text.labels["labels"], branch)["input_ids"]
         return {"labels": np.where(inputs["input_ids"] == tokenizer.mask_token_id, whole, -100)}
@@ -174,12 +208,13 @@ def make(folder: Path, task: Task, branch: str) -> None:
     for text in task.texts:
         inputs = encode(tokenizer, task, text.text, branch)
         inputs.update(labels(tokenizer, task, text, inputs, branch))
-        exact, distances = outputs(item, weights, inputs, text.flags, folder)
+        answered, exact = answer({**item, "flags": text.flags}, weights, inputs)
+        check_peaked(folder, answered["median_row_max"])
         arrays.update({f"{text.name}/inputs/{name}": array for name, array in inputs.items()})
-        arrays.update(
-            {f"{text.name}/outputs/{name}": np.ascontiguousarray(array) for name, array in exact.items()}
+        arrays.update({f"{text.name}/outputs/{name}": array for name, array in exact.items()})
+        told.append(
+            {"name": text.name, "text": text.text, "inputs": list(inputs), "outputs": answered["outputs"]}
         )
-        told.append({"name": text.name, "text": text.text, "inputs": list(inputs), "outputs": distances})
     save_file(arrays, folder / "reference.safetensors")
     versions = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     reference = {**versions, "head": task.head, "tolerance": TOLERANCE, "cases": told}
@@ -188,18 +223,10 @@ def make(folder: Path, task: Task, branch: str) -> None:
     )
 
 
-def outputs(item: dict, weights: dict, inputs: dict, flags: dict, folder: Path) -> tuple[dict, dict]:
-    """Return the float64 outputs, and each one's distance in float32; refuse weights that hide a wrong inverse."""
-    model = build(item, weights, torch.float64)
-    peaks = Peaks(model)
-    exact = call(model, inputs, flags, torch.float64)
-    medians = peaks.medians()
+def check_peaked(folder: Path, medians: list[float]) -> None:
+    """Refuse weights that would hide a wrong inverse."""
     if not all(0.4 <= median <= 0.95 for median in medians):
-        raise ValueError(
-            f"{folder.name}: median row maxima of the attention are {medians}, not within 0.4 and 0.95"
-        )
-    single = call(build(item, weights, torch.float32), inputs, flags, torch.float32)
-    return exact, {name: {"float32_distance": distance(exact[name], single[name])} for name in exact}
+        raise ValueError(f"{folder.name}: median row maxima of the attention are {medians}, not 0.4 to 0.95")
 
 
 def main(root: Path) -> None:

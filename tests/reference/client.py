@@ -60,12 +60,8 @@ def ask(version: str, items: list[Item]) -> list[Answer]:
         (folder / "request.json").write_text(json.dumps([item.told() for item in items]))
         arrays = {}
         for number, item in enumerate(items):
-            arrays.update(
-                {f"{number}/inputs/{key}": np.ascontiguousarray(a) for key, a in item.inputs.items()}
-            )
-            arrays.update(
-                {f"{number}/weights/{key}": np.ascontiguousarray(a) for key, a in item.weights.items()}
-            )
+            arrays.update({f"{number}/inputs/{key}": a.copy() for key, a in item.inputs.items()})
+            arrays.update({f"{number}/weights/{key}": a for key, a in item.weights.items()})
         save_file(arrays, folder / "request.safetensors")
         run_inside(version, HERE / "run_reference.py", folder)
         told = json.loads((folder / "response.json").read_text())

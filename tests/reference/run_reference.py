@@ -8,10 +8,9 @@
 - ``flags``: further arguments of the call;
 - ``save``: optional ``{"folder", "dtype", "max_shard_size"}``, to write the model with ``save_pretrained``.
 
-``FOLDER/response.json`` answers each item with the outputs' names in order, each one's float32 distance
-(the largest difference between the reference in float32 and in float64), and the median row maximum of each
-layer's attention between landmarks; or with ``error``. ``FOLDER/response.safetensors`` holds the float64
-outputs as ``<n>/<name>``.
+``FOLDER/response.json`` answers each item with the outputs' names in order, the reference's own float32
+distance to each, and the median row maximum of each layer's attention between landmarks; or with ``error``.
+``FOLDER/response.safetensors`` holds the float64 outputs as ``<n>/<name>``.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+RUNS = 8
 TIED = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
 
 
@@ -57,7 +57,7 @@ def call(
         entries = (
             {f"{name}": value} if torch.is_tensor(value) else {f"{name}.{i}": v for i, v in enumerate(value)}
         )
-        named.update({key: tensor.to(torch.float64).numpy() for key, tensor in entries.items()})
+        named.update({key: tensor.to(torch.float64).contiguous().numpy() for key, tensor in entries.items()})
     return named
 
 
@@ -86,21 +86,69 @@ class Peaks:
         return split if dense else split.reshape(batch, heads, m, -1, hidden // heads).mean(-2)
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> float:
+def reorder(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+    """Put the neurons of each layer in another order, which changes no output but by rounding."""
+    state = np.random.RandomState(seed)
+    heads = model.config.num_attention_heads
+    for name, layer in model.named_modules():
+        if name.endswith("attention"):
+            query_key, value = (_within_heads(layer.self.query.out_features, heads, state) for _ in range(2))
+            for linear, order in (
+                (layer.self.query, query_key),
+                (layer.self.key, query_key),
+                (layer.self.value, value),
+            ):
+                _reorder_rows(linear, order)
+            layer.output.dense.weight.data = layer.output.dense.weight.data[:, value]
+        elif hasattr(layer, "intermediate"):
+            order = torch.from_numpy(state.permutation(layer.intermediate.dense.out_features))
+            _reorder_rows(layer.intermediate.dense, order)
+            layer.output.dense.weight.data = layer.output.dense.weight.data[:, order]
+    return model
+
+
+def _within_heads(hidden: int, heads: int, state: np.random.RandomState) -> torch.Tensor:
+    size = hidden // heads
+    return torch.from_numpy(np.concatenate([head * size + state.permutation(size) for head in range(heads)]))
+
+
+def _reorder_rows(linear: torch.nn.Linear, order: torch.Tensor) -> None:
+    linear.weight.data, linear.bias.data = linear.weight.data[order], linear.bias.data[order]
+
+
+def float32_distance(
+    item: dict, weights: dict, inputs: dict, exact: dict[str, np.ndarray]
+) -> dict[str, dict]:
+    """Return by output the reference's own float32 distance to its float64 result.
+
+    One run may come near by luck, above all where an output is a few numbers. So it is the largest distance
+    of RUNS runs, each with the neurons in another order.
+    """
+    farthest = dict.fromkeys(exact, 0.0)
+    for seed in range(RUNS):
+        model = build(item, weights, torch.float32)
+        single = call(
+            model if seed == 0 else reorder(model, seed), inputs, item.get("flags", {}), torch.float32
+        )
+        farthest = {name: max(farthest[name], _distance(exact[name], single[name])) for name in exact}
+    return {name: {"float32_distance": distance} for name, distance in farthest.items()}
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
     """Return the largest difference, NaN being equal to NaN."""
-    both = np.isnan(one) & np.isnan(other)
-    return float(np.where(both, 0.0, np.abs(one - other)).max(initial=0.0))
+    if not np.array_equal(np.isnan(one), np.isnan(other)):
+        raise ValueError("NaN in one dtype only")
+    return float(np.nan_to_num(np.abs(one - other)).max(initial=0.0))
 
 
 def answer(item: dict, weights: dict, inputs: dict) -> tuple[dict, dict[str, np.ndarray]]:
-    """Compute one item in float64 and float32."""
+    """Compute one item in float64, and how far float32 is from it."""
     model = build(item, weights, torch.float64)
     peaks = Peaks(model)
     exact = call(model, inputs, item.get("flags", {}), torch.float64)
-    single = call(build(item, weights, torch.float32), inputs, item.get("flags", {}), torch.float32)
     save(item, weights)
     told = {
-        "outputs": {name: {"float32_distance": distance(exact[name], single[name])} for name in exact},
+        "outputs": float32_distance(item, weights, inputs, exact),
         "median_row_max": peaks.medians(),
     }
     return told, exact
@@ -136,7 +184,7 @@ def main(folder: Path) -> None:
         except Exception as error:  # told to the asker, who knows whether it is expected
             told, exact = {"error": f"{type(error).__name__}: {error}"}, {}
         answers.append(told)
-        outputs.update({f"{number}/{name}": np.ascontiguousarray(array) for name, array in exact.items()})
+        outputs.update({f"{number}/{name}": array for name, array in exact.items()})
     save_file(outputs, folder / "response.safetensors")
     versions = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     (folder / "response.json").write_text(json.dumps({**versions, "answers": answers}, indent=1))
