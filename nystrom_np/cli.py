@@ -132,14 +132,10 @@ def _positive(text: str) -> int:
 def _demo(options: argparse.Namespace) -> int:
     dtypes = [options.dtype] if options.dtype else ["float64", "float32"]
     shown: list[Demonstration] = []
-    if not options.json:
-        versions = f"nystrom_np {__version__} with NumPy {np.__version__}"
-        print(f"{versions}: five heads on real text, compared with transformers 4.37.2.")
-        print(textwrap.fill(HONESTY, 100))
     for demonstration in demonstrate(dtypes, options.device):
-        shown.append(demonstration)
         if not options.json:
-            _print_demonstration(demonstration, first=demonstration.branch == "dense")
+            _print_demonstration(demonstration, first=not shown)
+        shown.append(demonstration)
     comparisons = [comparison for demonstration in shown for comparison in demonstration.comparisons]
     agrees = all(comparison.agrees for comparison in comparisons)
     if options.json:
@@ -154,6 +150,10 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _print_demonstration(shown: Demonstration, first: bool) -> None:
     if first:
+        versions = f"nystrom_np {__version__} with NumPy {np.__version__}"
+        print(f"{versions}: five heads on real text, compared with transformers 4.37.2.")
+        print(textwrap.fill(HONESTY, 100))
+    if shown.branch == "dense":
         print(f"\n{shown.head}")
         print(textwrap.fill(shown.text, 100, initial_indent="  ", subsequent_indent="  "))
     largest = [f"{dtype} {_bounds(item)}" for dtype, item in _worst(shown.comparisons).items()]
@@ -251,15 +251,15 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _why(config: NystromformerConfig) -> str:
-    landmarks = config.num_landmarks
+    landmarks, means = config.num_landmarks, config.segment_means_seq_len
     if not config.uses_nystrom_attention:
         return (
-            f"num_landmarks equals segment_means_seq_len ({landmarks}), which means exact softmax attention at "
-            "every length; override one of the two when loading to run the Nyström approximation"
+            f"num_landmarks equals segment_means_seq_len ({landmarks}), which means exact softmax attention "
+            "at every length; override one of the two when loading to run the Nyström approximation"
         )
     return (
-        f"num_landmarks ({landmarks}) differs from segment_means_seq_len ({config.segment_means_seq_len}), so "
-        f"attention is approximated where there are more than {landmarks} tokens, and exact up to there"
+        f"num_landmarks ({landmarks}) differs from segment_means_seq_len ({means}), so attention is "
+        f"approximated where there are more than {landmarks} tokens, and exact up to there"
     )
 
 

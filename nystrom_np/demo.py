@@ -270,18 +270,18 @@ def fill_mask(model: Any, tokenizer: NystromformerTokenizer, text: str, top_k: i
     True
     """
     encoding = tokenizer(text)
-    ids = np.array(encoding.input_ids)
-    places = np.flatnonzero(ids == tokenizer.mask_token_id) if tokenizer.mask_token else []
-    if len(places) == 0:
+    places = [i for i, index in enumerate(encoding.input_ids) if index == tokenizer.mask_token_id]
+    if not places:
         raise ValueError(
-            f"the text has no {tokenizer.mask_token or 'mask, nor the tokenizer'}: {text[:60]!r}"
+            f"the text has no {tokenizer.mask_token or 'mask, nor has the tokenizer'}: {text[:60]!r}"
         )
-    logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0]
-    probabilities = softmax(logits[places].astype(np.float64))
+    logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0, places]
     guesses = []
-    for place, row in zip(places, probabilities, strict=True):
+    for place, row in zip(places, softmax(logits.astype(np.float64)), strict=True):
         best = np.argsort(-row, kind="stable")[:top_k]
-        guesses.append([_guess(tokenizer, ids, int(place), int(index), float(row[index])) for index in best])
+        guesses.append(
+            [_guess(tokenizer, encoding.input_ids, place, int(index), float(row[index])) for index in best]
+        )
     return guesses
 
 
@@ -393,12 +393,11 @@ def _batch_of_one(encoding: Any) -> dict[str, Any]:
 
 
 def _guess(
-    tokenizer: NystromformerTokenizer, ids: np.ndarray, place: int, index: int, probability: float
+    tokenizer: NystromformerTokenizer, ids: list[int], place: int, index: int, probability: float
 ) -> Guess:
-    filled = ids.copy()
-    filled[place] = index
-    sequence = tokenizer.decode(filled, skip_special_tokens=True)
-    return Guess(tokenizer.decode(index), index, probability, sequence)
+    frame = set(tokenizer.all_special_ids) - {tokenizer.mask_token_id}
+    filled = [index if i == place else old for i, old in enumerate(ids) if old not in frame]
+    return Guess(tokenizer.decode(index), index, probability, tokenizer.decode(filled))
 
 
 def _fill(model: Any, tokenizer: NystromformerTokenizer, text: str) -> str:
