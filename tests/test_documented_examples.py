@@ -1,0 +1,222 @@
+"""The examples of the reference's documentation, with only the import and the tensor calls changed.
+
+They run on the checkpoints in ``weights``, and every number is held to what transformers 4.37.2 computed from the
+same text: see ``tests/reference/run_documented_examples.py``.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from nystrom_np import (
+    NystromformerConfig,
+    NystromformerForMaskedLM,
+    NystromformerForMultipleChoice,
+    NystromformerForQuestionAnswering,
+    NystromformerForSequenceClassification,
+    NystromformerForTokenClassification,
+    NystromformerModel,
+    NystromformerTokenizer,
+)
+from tests.reference.store import DOCUMENTED
+
+
+@pytest.fixture(scope="module")
+def told():
+    return json.loads(DOCUMENTED.read_text())
+
+
+def agree(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10)
+
+
+def test_configuration():
+    # Initializing a Nystromformer uw-madison/nystromformer-512 style configuration
+    configuration = NystromformerConfig()
+
+    # Initializing a model from the configuration; one of its twelve layers is enough here
+    model = NystromformerModel(NystromformerConfig(num_hidden_layers=1))
+
+    # Accessing the model configuration
+    changed = model.config
+    assert {**configuration.to_dict(), "num_hidden_layers": 1} == changed.to_dict()
+    assert model(input_ids=[[0, 1, 2]]).last_hidden_state.shape == (1, 3, configuration.hidden_size)
+
+
+def test_base_model(weights, told):
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm-dense")
+    with pytest.warns(UserWarning, match="cls"):  # the file has a head as well
+        model = NystromformerModel.from_pretrained(weights / "masked-lm-dense", dtype="float64")
+
+    inputs = tokenizer("Hello, my dog is cute", return_tensors="np")
+    outputs = model(**inputs)
+
+    last_hidden_states = outputs.last_hidden_state
+    assert inputs.input_ids.tolist() == told["base_model"]["input_ids"]
+    agree(last_hidden_states, told["base_model"]["last_hidden_state"])
+
+
+def test_masked_lm(weights, told):
+    told = told["masked_lm"]
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm-dense")
+    model = NystromformerForMaskedLM.from_pretrained(weights / "masked-lm-dense", dtype="float64")
+
+    inputs = tokenizer("The capital of France is [MASK].", return_tensors="np")
+
+    logits = model(**inputs).logits
+
+    # retrieve index of [MASK]
+    mask_token_index = (inputs.input_ids == tokenizer.mask_token_id)[0].nonzero()[0]
+
+    predicted_token_id = logits[0, mask_token_index].argmax(axis=-1)
+
+    labels = tokenizer("The capital of France is Paris.", return_tensors="np")["input_ids"]
+    # mask labels of non-[MASK] tokens
+    labels = np.where(inputs.input_ids == tokenizer.mask_token_id, labels, -100)
+
+    outputs = model(**inputs, labels=labels)
+
+    assert mask_token_index.tolist() == told["mask_token_index"]
+    agree(logits[0, mask_token_index, :32], told["mask_logits"])
+    assert predicted_token_id.tolist() == told["predicted_token_id"]
+    assert tokenizer.decode(predicted_token_id) == told["predicted"]
+    assert labels.tolist() == told["labels"]
+    assert tokenizer.decode(labels[labels != -100]) == "paris"
+    agree(outputs.loss, told["loss"])
+
+
+def test_single_label_classification(weights, told):
+    told = told["single_label"]
+    folder = weights / "sequence-classification-dense"
+    tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    model = NystromformerForSequenceClassification.from_pretrained(folder, dtype="float64")
+
+    inputs = tokenizer("Hello, my dog is cute", return_tensors="np")
+
+    logits = model(**inputs).logits
+
+    predicted_class_id = logits.argmax().item()
+
+    # To train a model on `num_labels` classes, you can pass `num_labels=num_labels` to `.from_pretrained(...)`
+    num_labels = len(model.config.id2label)
+    model = NystromformerForSequenceClassification.from_pretrained(
+        folder, num_labels=num_labels, dtype="float64"
+    )
+
+    labels = np.array([1])
+    loss = model(**inputs, labels=labels).loss
+
+    agree(logits, told["logits"])
+    assert predicted_class_id == told["predicted_class_id"]
+    assert model.config.id2label[predicted_class_id] == told["label"]
+    agree(loss, told["loss"])
+
+
+def test_multi_label_classification(weights, told):
+    told = told["multi_label"]
+    folder = weights / "sequence-classification-dense"
+    tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    model = NystromformerForSequenceClassification.from_pretrained(
+        folder, problem_type="multi_label_classification", dtype="float64"
+    )
+
+    inputs = tokenizer("Hello, my dog is cute", return_tensors="np")
+
+    logits = model(**inputs).logits
+
+    predicted_class_ids = np.arange(0, logits.shape[-1])[(1 / (1 + np.exp(-logits))).squeeze(axis=0) > 0.5]
+
+    # To train a model on `num_labels` classes, you can pass `num_labels=num_labels` to `.from_pretrained(...)`
+    num_labels = len(model.config.id2label)
+    model = NystromformerForSequenceClassification.from_pretrained(
+        folder, num_labels=num_labels, problem_type="multi_label_classification", dtype="float64"
+    )
+
+    labels = np.sum(np.eye(num_labels)[predicted_class_ids[None, :].copy()], axis=1).astype(float)
+    loss = model(**inputs, labels=labels).loss
+
+    assert predicted_class_ids.tolist() == told["predicted_class_ids"]
+    assert labels.tolist() == told["labels"]
+    agree(loss, told["loss"])
+
+
+def test_multiple_choice(weights, told):
+    told = told["multiple_choice"]
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "multiple-choice-dense")
+    model = NystromformerForMultipleChoice.from_pretrained(weights / "multiple-choice-dense", dtype="float64")
+
+    prompt = "In Italy, pizza served in formal settings, such as at a restaurant, is presented unsliced."
+    choice0 = "It is eaten with a fork and a knife."
+    choice1 = "It is eaten while held in the hand."
+    labels = np.expand_dims(np.array(0), 0)  # choice0 is correct (according to Wikipedia ;)), batch size 1
+
+    encoding = tokenizer([prompt, prompt], [choice0, choice1], return_tensors="np", padding=True)
+    outputs = model(
+        **{k: np.expand_dims(v, 0) for k, v in encoding.items()}, labels=labels
+    )  # batch size is 1
+
+    # the linear classifier still needs to be trained
+    loss = outputs.loss
+    logits = outputs.logits
+    agree(loss, told["loss"])
+    agree(logits, told["logits"])
+
+
+def test_token_classification(weights, told):
+    told = told["token_classification"]
+    folder = weights / "token-classification-dense"
+    tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    model = NystromformerForTokenClassification.from_pretrained(folder, dtype="float64")
+
+    inputs = tokenizer(
+        "HuggingFace is a company based in Paris and New York", add_special_tokens=False, return_tensors="np"
+    )
+
+    logits = model(**inputs).logits
+
+    predicted_token_class_ids = logits.argmax(-1)
+
+    # Note that tokens are classified rather then input words which means that
+    # there might be more predicted token classes than words.
+    # Multiple token classes might account for the same word
+    predicted_tokens_classes = [model.config.id2label[t.item()] for t in predicted_token_class_ids[0]]
+
+    labels = predicted_token_class_ids
+    loss = model(**inputs, labels=labels).loss
+
+    agree(logits, told["logits"])
+    assert predicted_tokens_classes == told["classes"]
+    agree(loss, told["loss"])
+
+
+def test_question_answering(weights, told):
+    told = told["question_answering"]
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "question-answering-dense")
+    model = NystromformerForQuestionAnswering.from_pretrained(
+        weights / "question-answering-dense", dtype="float64"
+    )
+
+    question, text = "Who was Jim Henson?", "Jim Henson was a nice puppet"
+
+    inputs = tokenizer(question, text, return_tensors="np")
+    outputs = model(**inputs)
+
+    answer_start_index = outputs.start_logits.argmax()
+    answer_end_index = outputs.end_logits.argmax()
+
+    predict_answer_tokens = inputs.input_ids[0, answer_start_index : answer_end_index + 1]
+
+    agree(outputs.start_logits, told["start_logits"])
+    agree(outputs.end_logits, told["end_logits"])
+    assert answer_start_index == told["answer_start_index"]
+    assert answer_end_index == told["answer_end_index"]
+    assert predict_answer_tokens.tolist() == told["predict_answer_tokens"]
+
+    # target is "nice puppet"
+    target_start_index = np.array([14])
+    target_end_index = np.array([15])
+
+    outputs = model(**inputs, start_positions=target_start_index, end_positions=target_end_index)
+    loss = outputs.loss
+    agree(loss, told["loss"])
