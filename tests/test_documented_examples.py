@@ -1,7 +1,7 @@
 """The examples of the reference's documentation, with only the import and the tensor calls changed.
 
-They run on the checkpoints in ``weights``, and every number is held to what transformers 4.37.2 computed from the
-same text: see ``tests/reference/run_documented_examples.py``.
+They run on the checkpoints in ``weights``, and every number is held to what transformers 4.37.2 computed from
+the same text: see ``tests/reference/run_documented_examples.py``.
 """
 
 import json
@@ -32,13 +32,11 @@ def agree(actual, expected):
 
 
 def test_configuration():
-    # Initializing a Nystromformer uw-madison/nystromformer-512 style configuration
     configuration = NystromformerConfig()
 
-    # Initializing a model from the configuration; one of its twelve layers is enough here
+    # one of its twelve layers is enough here
     model = NystromformerModel(NystromformerConfig(num_hidden_layers=1))
 
-    # Accessing the model configuration
     changed = model.config
     assert {**configuration.to_dict(), "num_hidden_layers": 1} == changed.to_dict()
     assert model(input_ids=[[0, 1, 2]]).last_hidden_state.shape == (1, 3, configuration.hidden_size)
@@ -46,8 +44,7 @@ def test_configuration():
 
 def test_base_model(weights, told):
     tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm-dense")
-    with pytest.warns(UserWarning, match="cls"):  # the file has a head as well
-        model = NystromformerModel.from_pretrained(weights / "masked-lm-dense", dtype="float64")
+    model = NystromformerModel.from_pretrained(weights / "masked-lm-dense", dtype="float64")
 
     inputs = tokenizer("Hello, my dog is cute", return_tensors="np")
     outputs = model(**inputs)
@@ -66,13 +63,13 @@ def test_masked_lm(weights, told):
 
     logits = model(**inputs).logits
 
-    # retrieve index of [MASK]
+    # where the [MASK] is
     mask_token_index = (inputs.input_ids == tokenizer.mask_token_id)[0].nonzero()[0]
 
     predicted_token_id = logits[0, mask_token_index].argmax(axis=-1)
 
     labels = tokenizer("The capital of France is Paris.", return_tensors="np")["input_ids"]
-    # mask labels of non-[MASK] tokens
+    # only the [MASK] has a label
     labels = np.where(inputs.input_ids == tokenizer.mask_token_id, labels, -100)
 
     outputs = model(**inputs, labels=labels)
@@ -98,7 +95,7 @@ def test_single_label_classification(weights, told):
 
     predicted_class_id = logits.argmax().item()
 
-    # To train a model on `num_labels` classes, you can pass `num_labels=num_labels` to `.from_pretrained(...)`
+    # the number of labels may be given at load, if it is what the file has
     num_labels = len(model.config.id2label)
     model = NystromformerForSequenceClassification.from_pretrained(
         folder, num_labels=num_labels, dtype="float64"
@@ -127,7 +124,7 @@ def test_multi_label_classification(weights, told):
 
     predicted_class_ids = np.arange(0, logits.shape[-1])[(1 / (1 + np.exp(-logits))).squeeze(axis=0) > 0.5]
 
-    # To train a model on `num_labels` classes, you can pass `num_labels=num_labels` to `.from_pretrained(...)`
+    # the number of labels may be given at load, if it is what the file has
     num_labels = len(model.config.id2label)
     model = NystromformerForSequenceClassification.from_pretrained(
         folder, num_labels=num_labels, problem_type="multi_label_classification", dtype="float64"
@@ -149,14 +146,11 @@ def test_multiple_choice(weights, told):
     prompt = "In Italy, pizza served in formal settings, such as at a restaurant, is presented unsliced."
     choice0 = "It is eaten with a fork and a knife."
     choice1 = "It is eaten while held in the hand."
-    labels = np.expand_dims(np.array(0), 0)  # choice0 is correct (according to Wikipedia ;)), batch size 1
+    labels = np.expand_dims(np.array(0), 0)  # choice0, in a batch of one
 
     encoding = tokenizer([prompt, prompt], [choice0, choice1], return_tensors="np", padding=True)
-    outputs = model(
-        **{k: np.expand_dims(v, 0) for k, v in encoding.items()}, labels=labels
-    )  # batch size is 1
+    outputs = model(**{k: np.expand_dims(v, 0) for k, v in encoding.items()}, labels=labels)
 
-    # the linear classifier still needs to be trained
     loss = outputs.loss
     logits = outputs.logits
     agree(loss, told["loss"])
@@ -177,9 +171,7 @@ def test_token_classification(weights, told):
 
     predicted_token_class_ids = logits.argmax(-1)
 
-    # Note that tokens are classified rather then input words which means that
-    # there might be more predicted token classes than words.
-    # Multiple token classes might account for the same word
+    # one class a token: a word may have several
     predicted_tokens_classes = [model.config.id2label[t.item()] for t in predicted_token_class_ids[0]]
 
     labels = predicted_token_class_ids
@@ -213,7 +205,7 @@ def test_question_answering(weights, told):
     assert answer_end_index == told["answer_end_index"]
     assert predict_answer_tokens.tolist() == told["predict_answer_tokens"]
 
-    # target is "nice puppet"
+    # where the answer is said to be
     target_start_index = np.array([14])
     target_end_index = np.array([15])
 

@@ -1,4 +1,4 @@
-"""The shipped checkpoints: what stands in ``weights``, and that this package reproduces the stored outputs."""
+"""The shipped checkpoints: what ``weights`` holds, and that this package reproduces the stored outputs."""
 
 import json
 
