@@ -1,0 +1,125 @@
+"""What importing the package loads, and which of its rooms may import which."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "nystrom_np"
+
+LOADED_WHEN_USED = (
+    "scipy",
+    "cupy",
+    "tokenizers",
+    "tqdm",
+    "threadpoolctl",
+    "hypothesis",
+    "torch",
+    "transformers",
+)
+
+ROOMS = [
+    "array_module",
+    "parallel",
+    "functional",
+    "config",
+    "outputs",
+    "checkpoint",
+    "model",
+    "tokenization",
+    "pipelines",
+    "testing",
+    "demo",
+    "cli",
+    "__main__",
+]
+"""From the ground up: each imports from those before it. ``__init__`` is the door and holds no code."""
+
+
+def sources() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "_weights" not in path.parts)
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each module that a file imports, and whether it does so when it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    typing = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        at_once = id(node) not in inside | typing
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name} imports by a relative name"
+            module = node.module or ""
+            yield module, at_once
+            yield from ((f"{module}.{alias.name}", at_once) for alias in node.names)
+
+
+def room(module: str) -> str | None:
+    """Return the room of ``nystrom_np.room.…``; None for what is not one."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "nystrom_np" and len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def test_importing_the_package_loads_nothing_that_is_only_sometimes_needed() -> None:
+    code = "import json, sys, nystrom_np; print(json.dumps(sorted(sys.modules)))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=PACKAGE.parent,
+    )
+    loaded = {module.split(".")[0] for module in json.loads(ended.stdout)}
+    assert "nystrom_np" in loaded
+    assert loaded.isdisjoint(LOADED_WHEN_USED)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_imports_a_framework(path: Path) -> None:
+    assert {module.split(".")[0] for module, _ in imports(path)}.isdisjoint(
+        {"torch", "transformers", "tensorflow", "jax"}
+    )
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_from_those_below_it(path: Path) -> None:
+    here = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if here == "__init__":
+        return
+    assert here in ROOMS, f"{here} has no place in the order of rooms"
+    for module, _ in imports(path):
+        there = room(module)
+        if there is not None and there != here:
+            assert ROOMS.index(there) < ROOMS.index(here), f"{here} imports {module}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_is_heavy_is_imported_where_it_is_used(path: Path) -> None:
+    at_once = {module.split(".")[0] for module, at_import in imports(path) if at_import}
+    assert at_once.isdisjoint(LOADED_WHEN_USED)
+
+
+def test_only_one_file_knows_cupy() -> None:
+    knowing = {
+        path.name
+        for path in sources()
+        if any(module.split(".")[0].startswith("cupy") for module, _ in imports(path))
+    }
+    assert knowing <= {"array_module.py"}
