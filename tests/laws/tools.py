@@ -1,0 +1,35 @@
+"""What the laws share: a few strategies beside those of ``nystrom_np.testing``, and exact comparisons."""
+
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import Phase, settings
+
+from nystrom_np.testing import arrays
+
+FLOATS = ("float64", "float32", "float16")
+
+shapes = st.sampled_from([(1,), (4,), (7,), (1, 1), (2, 3), (3, 1), (5, 4), (2, 3, 4), (2, 1, 2, 3)])
+
+
+def float_arrays(dtype: str = "float64", scale: float = 4.0) -> st.SearchStrategy[np.ndarray]:
+    """Arrays of any small shape and any layout."""
+    return shapes.flatmap(lambda shape: arrays(shape, dtype, scale))
+
+
+def eps(dtype: Any) -> float:
+    """The distance from 1 to the next number: results of one rounding differ by half of it, relatively."""
+    return float(np.finfo(dtype).eps)
+
+
+def cases(number: int) -> Any:
+    """How many cases a law draws: the more it could depend on, the more."""
+    return settings(max_examples=number, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink))
+
+
+def assert_close(found: Any, expected: Any, allowed: float, what: str = "") -> None:
+    """Assert that no element is off by more than an absolute bound (infinities equal, no NaN)."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape, what
+    np.testing.assert_allclose(found.astype("float64"), expected, rtol=0, atol=allowed, equal_nan=False, err_msg=what)
