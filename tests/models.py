@@ -1,0 +1,294 @@
+"""Small models with peaked attention, and the encoder written a second time, as plainly as possible.
+
+`textbook` shares nothing with the package but the parameters: loops over sequences, heads and positions in float64.
+What the package computes in blocks, threads and bounded memory is compared with it.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from nystrom_np import (
+    NystromformerConfig,
+    NystromformerForMaskedLM,
+    NystromformerForMultipleChoice,
+    NystromformerForQuestionAnswering,
+    NystromformerForSequenceClassification,
+    NystromformerForTokenClassification,
+    NystromformerModel,
+)
+
+BODY = NystromformerModel
+MASKED_LM = NystromformerForMaskedLM
+SEQUENCE = NystromformerForSequenceClassification
+CHOICE = NystromformerForMultipleChoice
+TOKEN = NystromformerForTokenClassification
+ANSWER = NystromformerForQuestionAnswering
+HEADS = (MASKED_LM, SEQUENCE, CHOICE, TOKEN, ANSWER)
+MODELS = (BODY, *HEADS)
+
+DENSE = {"num_landmarks": 8, "segment_means_seq_len": 8}
+NYSTROM = {"num_landmarks": 4, "segment_means_seq_len": 16}
+BRANCHES = {"dense": DENSE, "nystrom": NYSTROM}
+
+BASE = {
+    "vocab_size": 53,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 40,
+    "type_vocab_size": 3,
+    "conv_kernel_size": 5,
+}
+
+Arrays = dict[str, np.ndarray]
+
+
+def small_config(branch: str = "nystrom", **fields: Any) -> NystromformerConfig:
+    return NystromformerConfig(**{**BASE, **BRANCHES[branch], **fields})
+
+
+@cache
+def build(
+    model: type, branch: str = "nystrom", length: int = 16, dtype: str = "float64", **fields: Any
+) -> Any:
+    """A model whose attention over a sequence of a length is peaked, without being one-hot.
+
+    It is made once for all tests, which must not change it; `build.__wrapped__` makes another.
+    """
+    config = small_config(branch, **fields)
+    return model(config, parameters=peaked(config, model.parameter_shapes(config), length), dtype=dtype)
+
+
+def peaked(config: NystromformerConfig, shapes: dict[str, tuple[int, ...]], length: int) -> Arrays:
+    """Parameters in float64, wide enough that attention is far from uniform.
+
+    The scores of landmarks are of means over a segment, and so much smaller than those of tokens.
+    """
+    segment = length / config.num_landmarks if config.uses_nystrom_attention else length / 16
+    sharpness = 2.0 * max(1.0, segment) if config.uses_nystrom_attention else 3.0 + 2.5 * segment
+    drawn = {}
+    for name, shape in shapes.items():
+        state = np.random.RandomState(sum(i * byte for i, byte in enumerate(name.encode(), start=1)) % 2**31)
+        noise = state.standard_normal(shape)
+        if name.endswith("LayerNorm.weight"):
+            drawn[name] = 1.0 + 0.2 * noise
+        elif name.endswith("bias"):
+            drawn[name] = 0.2 * noise
+        elif "embeddings" in name:
+            drawn[name] = noise
+        elif name.endswith("conv.weight"):
+            drawn[name] = noise / math.sqrt(shape[2])
+        elif name.endswith(("query.weight", "key.weight")):
+            drawn[name] = noise * math.sqrt(sharpness / shape[1])
+        else:
+            drawn[name] = noise / math.sqrt(shape[-1])
+    return drawn
+
+
+def token_ids(*shape: int, seed: int = 0) -> np.ndarray:
+    """Ids of the small models' vocabulary, without the special ones."""
+    return np.random.RandomState(seed).randint(3, BASE["vocab_size"], size=shape)
+
+
+def inputs_for(model: type, batch: int = 2, length: int = 11, seed: int = 0) -> Arrays:
+    """Every argument that a head takes, but for `inputs_embeds` and `head_mask`; the last row is padded."""
+    state = np.random.RandomState(seed)
+    shape = (batch, 3, length) if model is CHOICE else (batch, length)
+    mask = np.ones(shape, np.int64)
+    mask[-1, ..., length - 3 :] = 0
+    given = {
+        "input_ids": token_ids(*shape, seed=seed),
+        "attention_mask": mask,
+        "token_type_ids": state.randint(0, BASE["type_vocab_size"], size=shape),
+        "position_ids": state.randint(0, BASE["max_position_embeddings"] + 2, size=shape),
+    }
+    return given | labels_for(model, batch, length, seed)
+
+
+def labels_for(model: type, batch: int = 2, length: int = 11, seed: int = 0) -> Arrays:
+    state = np.random.RandomState(seed + 1)
+    if model is MASKED_LM:
+        labels = state.randint(0, BASE["vocab_size"], size=(batch, length))
+        labels[:, 1::3] = -100
+        return {"labels": labels}
+    if model is TOKEN:
+        return {"labels": state.randint(0, 2, size=(batch, length))}
+    if model is ANSWER:
+        return {"start_positions": np.arange(batch) + 1, "end_positions": np.arange(batch) + 3}
+    return {} if model is BODY else {"labels": state.randint(0, 2, size=batch)}
+
+
+def logits_of(out: Any) -> list[np.ndarray]:
+    """What a model answers: its logits, or the bare model's last hidden state."""
+    names = ("last_hidden_state", "logits", "start_logits", "end_logits")
+    return [out[name] for name in names if name in out]
+
+
+def assert_close(found: Any, expected: Any, atol: float = 1e-10) -> None:
+    """The same shape, and everywhere the same number up to `atol` (relative where larger than one)."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=atol, atol=atol)
+
+
+# ------------------------------------------------------------------------------------------- the textbook
+
+
+@dataclass
+class Textbook:
+    """What the encoder computes, in float64."""
+
+    hidden_states: list[np.ndarray] = field(default_factory=list)
+    attentions: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def last(self) -> np.ndarray:
+        return self.hidden_states[-1]
+
+
+Attend = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def textbook(
+    model: Any,
+    input_ids: Any = None,
+    mask: Any = None,
+    *,
+    token_types: Any = None,
+    positions: Any = None,
+    embeds: Any = None,
+    act: Callable[[np.ndarray], np.ndarray] | None = None,
+    attend: Attend | None = None,
+) -> Textbook:
+    """Embeddings and layers of a model. `attend` is (config, q, k, v, mask, conv weight) → context, attention."""
+    config = model.config
+    p = {name.removeprefix("nystromformer."): np.float64(value) for name, value in model.state_dict().items()}
+    words = (
+        np.float64(embeds)
+        if embeds is not None
+        else p["embeddings.word_embeddings.weight"][np.asarray(input_ids)]
+    )
+    batch, length, width = words.shape
+    types = np.zeros((1, length), int) if token_types is None else np.asarray(token_types)
+    rows = np.arange(length)[None] + 2 if positions is None else np.asarray(positions)
+    mask = np.ones((batch, length)) if mask is None else np.float64(mask)
+    x = (
+        words
+        + p["embeddings.token_type_embeddings.weight"][types]
+        + p["embeddings.position_embeddings.weight"][rows]
+    )
+    x = _norm(p, "embeddings.LayerNorm", x, config)
+    out = Textbook([x])
+    for layer in range(config.num_hidden_layers):
+        at = f"encoder.layer.{layer}."
+        heads, size = config.num_attention_heads, width // config.num_attention_heads
+        split = [
+            _dense(p, f"{at}attention.self.{name}", x)
+            .reshape(batch, length, heads, size)
+            .transpose(0, 2, 1, 3)
+            for name in ("query", "key", "value")
+        ]
+        q, k, v = split[0] / math.sqrt(math.sqrt(size)), split[1] / math.sqrt(math.sqrt(size)), split[2]
+        conv = p.get(f"{at}attention.self.conv.weight")
+        context, attention = (attend or plain_attention)(config, q, k, v, mask, conv)
+        merged = context.transpose(0, 2, 1, 3).reshape(batch, length, width)
+        x = _norm(
+            p, f"{at}attention.output.LayerNorm", _dense(p, f"{at}attention.output.dense", merged) + x, config
+        )
+        hidden = (act or plain_gelu_new)(_dense(p, f"{at}intermediate.dense", x))
+        x = _norm(p, f"{at}output.LayerNorm", _dense(p, f"{at}output.dense", hidden) + x, config)
+        out.hidden_states.append(x)
+        out.attentions.append(attention)
+    return out
+
+
+def plain_attention(
+    config: NystromformerConfig,
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    mask: np.ndarray,
+    conv: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The reference's attention with its mask, exact where there are as many landmarks as tokens."""
+    batch, heads, length, _ = q.shape
+    m = config.num_landmarks
+    exact = m == config.segment_means_seq_len or length <= m
+    context, attention = np.zeros_like(v), np.zeros((batch, heads, length, length if exact else m))
+    kernel_2 = (
+        None
+        if exact
+        else [[landmark_kernel(q[b, h], k[b, h], m) for h in range(heads)] for b in range(batch)]
+    )
+    for b in range(batch):
+        penalty = (1.0 - mask[b]) * np.finfo(np.float64).min
+        for h in range(heads):
+            if exact:
+                attention[b, h] = plain_softmax(q[b, h] @ k[b, h].T + penalty)
+                context[b, h] = attention[b, h] @ v[b, h]
+            else:
+                a = kernel_2[b][h]
+                largest = a.sum(axis=0).max() if config.inv_coeff_init_option else max_column_sum(kernel_2)
+                kernel_1 = plain_softmax(q[b, h] @ plain_landmarks(k[b, h], m).T)
+                kernel_3 = plain_softmax(plain_landmarks(q[b, h], m) @ k[b, h].T + penalty)
+                attention[b, h] = kernel_1 @ plain_inverse(a, largest, config.pinv_iterations)
+                context[b, h] = attention[b, h] @ kernel_3 @ v[b, h]
+            if conv is not None:
+                context[b, h] += plain_convolution(v[b, h], conv[h, 0, :, 0])
+    return context, attention
+
+
+def landmark_kernel(q: np.ndarray, k: np.ndarray, m: int) -> np.ndarray:
+    return plain_softmax(plain_landmarks(q, m) @ plain_landmarks(k, m).T)
+
+
+def max_column_sum(kernels: list[list[np.ndarray]]) -> float:
+    return max(a.sum(axis=0).max() for heads in kernels for a in heads)
+
+
+def plain_softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def plain_landmarks(x: np.ndarray, m: int) -> np.ndarray:
+    """Means of consecutive segments, the shorter ones first."""
+    length = len(x)
+    sizes = [length // m] * (m - length % m) + [length // m + 1] * (length % m)
+    ends = np.cumsum(sizes)
+    return np.stack([x[end - size : end].mean(axis=0) for size, end in zip(sizes, ends, strict=True)])
+
+
+def plain_inverse(a: np.ndarray, largest: float, iterations: int = 6) -> np.ndarray:
+    one, z = np.eye(len(a)), a.T / largest
+    for _ in range(iterations):
+        z = z @ (13 * one - a @ z @ (15 * one - a @ z @ (7 * one - a @ z))) / 4
+    return z
+
+
+def plain_convolution(v: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    out = np.zeros_like(v)
+    for t in range(len(v)):
+        for s, tap in enumerate(taps):
+            if 0 <= t + s - len(taps) // 2 < len(v):
+                out[t] += tap * v[t + s - len(taps) // 2]
+    return out
+
+
+def plain_gelu_new(x: np.ndarray) -> np.ndarray:
+    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _dense(p: Arrays, name: str, x: np.ndarray) -> np.ndarray:
+    return np.einsum("...i,oi->...o", x, p[name + ".weight"]) + p[name + ".bias"]
+
+
+def _norm(p: Arrays, name: str, x: np.ndarray, config: NystromformerConfig) -> np.ndarray:
+    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + config.layer_norm_eps)
+    return (x - x.mean(axis=-1, keepdims=True)) / deviation * p[name + ".weight"] + p[name + ".bias"]
