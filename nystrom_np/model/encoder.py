@@ -36,6 +36,7 @@ ROWS_WORTH_A_THREAD = 32
 """With fewer positions in all, handing them to threads costs more than it saves."""
 
 Parameters = dict[str, Any]
+Segments = dict[int, slice]
 
 
 def embed(
@@ -95,8 +96,9 @@ def encoder_layer(
     x: Float[Array, "batch length dim"],
     mask: Shaped[Array, "batch 1 rows length"] | None = None,
     head_mask: Shaped[Array, "heads"] | None = None,
+    segments: Segments | None = None,
     output_attentions: bool = False,
-) -> tuple[Float[Array, "batch length dim"], Float[Array, "batch heads length columns"] | None]:
+) -> tuple[Float[Array, "batch length dim"], Any]:
     """One layer, normalised after each block: x ← LN(attention(x) + x), then x ← LN(feed-forward(x) + x).
 
     Parameters
@@ -109,20 +111,22 @@ def encoder_layer(
         1 for real positions, 0 for padding.
     head_mask : array, (H,), optional
         0 for heads that contribute nothing to the output projection.
+    segments : dict of int to slice, optional
+        Of a packed batch, B = 1: the positions of each sequence, which attends to itself alone.
     output_attentions : bool
         Whether to return the attention too.
 
     Returns
     -------
     x : array, (B, L, D)
-    attention : array or None
-        As in :func:`attention`.
+    attention : array, dict of int to array, or None
+        As in :func:`attention`; of a packed batch, each sequence's.
 
     References
     ----------
     ``NystromformerLayer`` in transformers 4.37.2.
     """
-    context, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, output_attentions)
+    context, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions)
     output_norm = partial(layer_norm, **p["attention"]["output"]["LayerNorm"], eps=config.layer_norm_eps)
 
     def after_attention(context: Array, x: Array) -> tuple[Array]:
@@ -150,41 +154,69 @@ def self_attention(
     x: Float[Array, "batch length dim"],
     mask: Shaped[Array, "batch 1 rows length"] | None = None,
     head_mask: Shaped[Array, "heads"] | None = None,
+    segments: Segments | None = None,
     output_attentions: bool = False,
-) -> tuple[Float[Array, "batch length dim"], Float[Array, "batch heads length columns"] | None]:
+) -> tuple[Float[Array, "batch length dim"], Any]:
     """Multi-head attention plus the convolution of the values, before the output projection.
 
     Parameters
     ----------
     p : dict
         ``attention.self`` of a layer.
-    config, x, mask, head_mask, output_attentions
+    config, x, mask, head_mask, segments, output_attentions
         As in :func:`encoder_layer`.
 
     Returns
     -------
     context : array, (B, L, D)
         The heads side by side.
-    attention : array or None
-        As in :func:`attention`.
+    attention
+        As in :func:`encoder_layer`.
 
     References
     ----------
     ``NystromformerSelfAttention`` in transformers 4.37.2; for ``masking="original"``, ``NystromAttention`` in
-    mlpen/Nystromformer, which blanks padding in queries and keys before the landmarks are taken and in values
-    before the convolution.
+    mlpen/Nystromformer.
     """
     query, key, value = project(p, config, x)
-    convolved = value
-    if config.masking == "original" and mask is not None and mask.shape[-2] == 1:
-        real = mask.swapaxes(-1, -2).astype(x.dtype)  # (B, 1, L, 1)
-        query, key, convolved = query * real, key * real, value * real
-    context, weights = attention(config, query, key, value, mask, output_attentions)
-    if "conv" in p:
-        context += depthwise_conv(convolved, p["conv"]["weight"].astype(x.dtype, copy=False))
+    attend = partial(attention_with_skip, p, config, mask=mask, output_attentions=output_attentions)
+    if segments is None:
+        context, weights = attend(query, key, value)
+    else:
+        context, weights = get_array_module(query).empty_like(query), {}
+
+        def alone(sequence: int) -> None:
+            part = (..., segments[sequence], slice(None))
+            context[part], weights[sequence] = attend(query[part], key[part], value[part])
+
+        parallel_map(alone, list(segments))
     if head_mask is not None:
         context *= head_mask[:, None, None].astype(x.dtype)
     return context.swapaxes(1, 2).reshape(x.shape), weights
+
+
+def attention_with_skip(
+    p: Parameters,
+    config: NystromformerConfig,
+    query: Float[Array, "batch heads length head_dim"],
+    key: Float[Array, "batch heads length head_dim"],
+    value: Float[Array, "batch heads length head_dim"],
+    mask: Shaped[Array, "batch 1 rows length"] | None = None,
+    output_attentions: bool = False,
+) -> tuple[Float[Array, "batch heads length head_dim"], Float[Array, "batch heads length columns"] | None]:
+    """Attention plus the depthwise convolution of the values, a skip connection around it.
+
+    ``masking="original"`` blanks padding in queries and keys, so that it does not weigh in the landmarks, and in the
+    values before the convolution.
+    """
+    convolved = value
+    if config.masking == "original" and mask is not None and mask.shape[-2] == 1:
+        real = mask.swapaxes(-1, -2).astype(query.dtype)  # (B, 1, L, 1)
+        query, key, convolved = query * real, key * real, value * real
+    context, weights = attention(config, query, key, value, mask, output_attentions)
+    if "conv" in p:
+        context += depthwise_conv(convolved, p["conv"]["weight"].astype(query.dtype, copy=False))
+    return context, weights
 
 
 def project(
@@ -291,7 +323,7 @@ def over_rows(
     blocks = row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK) if most > 0 or not together else [slice(0, rows)]
     flat = [array.reshape(rows, array.shape[-1]) for array in arrays]
     if len(blocks) == 1:
-        return tuple(result.reshape(batch, length, -1) for result in function(*flat))
+        return tuple(y.reshape(batch, length, width) for y, width in zip(function(*flat), widths, strict=True))
     out = [xp.empty((rows, width), dtype=arrays[0].dtype) for width in widths]
 
     def apply(rows: slice) -> None:
@@ -299,4 +331,4 @@ def over_rows(
             whole[rows] = part
 
     parallel_map(apply, blocks)
-    return tuple(whole.reshape(batch, length, -1) for whole in out)
+    return tuple(whole.reshape(batch, length, width) for whole, width in zip(out, widths, strict=True))

@@ -16,8 +16,8 @@ from nystrom_np.functional import (
 from nystrom_np.model.base import NystromformerPreTrainedModel
 from nystrom_np.model.encoder import over_rows
 from nystrom_np.model.inputs import Checks, check_inputs, check_shape
-from nystrom_np.model.invariant import Encoded
 from nystrom_np.model.nystromformer import NystromformerModel
+from nystrom_np.model.packing import Encoded
 from nystrom_np.model.parameters import Shapes, body_shapes, dense_shapes, norm_shapes, scoped
 from nystrom_np.outputs import (
     MaskedLMOutput,
@@ -137,7 +137,7 @@ class NystromformerForMaskedLM(_HeadedModel):
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
-        logits = encoded.without_padding(self.decode(encoded.last_hidden_state))
+        logits = encoded.padded(self.decode(encoded.last_hidden_state))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
         record = MaskedLMOutput(loss, logits, encoded.hidden_states, encoded.attentions)
         return self.respond(checks, record, return_dict)
@@ -435,7 +435,7 @@ class NystromformerForTokenClassification(_HeadedModel):
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
-        logits = encoded.without_padding(linear(encoded.last_hidden_state, **self._tree["classifier"]))
+        logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["classifier"]))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
         record = TokenClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
         return self.respond(checks, record, return_dict)
@@ -511,7 +511,7 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
-        logits = encoded.without_padding(linear(encoded.last_hidden_state, **self._tree["qa_outputs"]))
+        logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["qa_outputs"]))
         start, end = logits[..., 0], logits[..., 1]
         loss = None
         if start_positions is not None and end_positions is not None:

@@ -32,6 +32,8 @@ class Inputs:
     head_mask : array of booleans (layers, H), or None
     real : numpy array of booleans (B, L), or None
         For ``masking="invariant"`` where something is masked: the mask on the host.
+    packing : Packing or None
+        Of inputs that are packed (1, N): see :mod:`nystrom_np.model.packing`.
     """
 
     input_ids: Array
@@ -41,6 +43,7 @@ class Inputs:
     mask: Array
     head_mask: Array
     real: np.ndarray | None
+    packing: Any = None
 
 
 class Checks:
@@ -244,6 +247,11 @@ def check_inputs(
     else:
         inputs_embeds = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
         shape = _two_axes("inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size)
+    if config.chunk_size_feed_forward > 0 and shape[1] % config.chunk_size_feed_forward:
+        raise ValueError(
+            f"the sequence length must be a multiple of chunk_size_feed_forward={config.chunk_size_feed_forward}; "
+            f"found {shape[1]}"
+        )
     mask, real = _check_mask(checks, config, attention_mask, shape)
 
     def ids(name: str, value: Any, limit: int, table: str) -> Array:

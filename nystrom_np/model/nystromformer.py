@@ -7,7 +7,7 @@ from nystrom_np.config import NystromformerConfig
 from nystrom_np.model.base import NystromformerPreTrainedModel
 from nystrom_np.model.encoder import embed, encoder_layer
 from nystrom_np.model.inputs import Checks, Inputs, check_inputs
-from nystrom_np.model.invariant import Encoded, blank, encode_alone
+from nystrom_np.model.packing import Encoded, pack
 from nystrom_np.model.parameters import body_shapes
 from nystrom_np.outputs import BaseModelOutput
 
@@ -92,34 +92,22 @@ class NystromformerModel(NystromformerPreTrainedModel):
             checks, self.config, input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
         )
         encoded = self.encode(inputs, output_attentions, output_hidden_states)
-        record = BaseModelOutput(encoded.last_hidden_state, encoded.hidden_states, encoded.attentions)
-        return self.respond(checks, record, return_dict)
+        last = encoded.padded(encoded.last_hidden_state)
+        return self.respond(checks, BaseModelOutput(last, encoded.hidden_states, encoded.attentions), return_dict)
 
     forward = __call__
 
     def encode(
         self, inputs: Inputs, output_attentions: bool | None = None, output_hidden_states: bool | None = None
     ) -> Encoded:
-        """Run checked inputs through the embeddings and the layers.
-
-        With ``masking="invariant"`` each sequence of a padded batch is gathered and run alone.
-        """
+        """Run checked inputs through the embeddings and the layers, packed where padding is to have no influence."""
         config = self.config
-        attentions = config.output_attentions if output_attentions is None else output_attentions
-        states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-
-        def encode(inputs: Inputs) -> Encoded:
-            return self._encode_batch(inputs, attentions, states)
-
-        if inputs.real is None:
-            return encode(inputs)
-        like = self._home[:0].astype(self.compute_dtype)
-        return encode_alone(encode, config, inputs, blank(config, inputs.real.shape, like, attentions, states))
-
-    def _encode_batch(self, inputs: Inputs, output_attentions: bool, output_hidden_states: bool) -> Encoded:
-        config, p = self.config, self._tree
+        with_attentions = config.output_attentions if output_attentions is None else output_attentions
+        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if inputs.real is not None:
+            inputs = pack(inputs, config, self._home)
         x = embed(
-            p["embeddings"],
+            self._tree["embeddings"],
             config,
             inputs.input_ids,
             inputs.inputs_embeds,
@@ -127,15 +115,17 @@ class NystromformerModel(NystromformerPreTrainedModel):
             inputs.position_ids,
             self.compute_dtype,
         )
-        hidden_states, attentions = [x], []
+        packing = inputs.packing
+        segments = None if packing is None else packing.segments
+        states, attentions = [x], []
         for layer in range(config.num_hidden_layers):
+            p = self._tree["encoder"]["layer"][str(layer)]
             head_mask = None if inputs.head_mask is None else inputs.head_mask[layer]
-            layer_p = p["encoder"]["layer"][str(layer)]
-            x, weights = encoder_layer(layer_p, config, x, inputs.mask, head_mask, output_attentions)
-            attentions.append(weights)
-            if output_hidden_states:
-                hidden_states.append(x)
-        return Encoded(
-            x, tuple(hidden_states) if output_hidden_states else None, tuple(attentions) if output_attentions else None
-        )
-
+            x, weights = encoder_layer(p, config, x, inputs.mask, head_mask, segments, bool(with_attentions))
+            if with_states:
+                states.append(x)
+            if with_attentions:
+                attentions.append(weights if packing is None else packing.unpack_attention(weights, config, x))
+        if packing is not None and with_states:
+            states = [packing.unpack(state) for state in states]
+        return Encoded(x, tuple(states) if with_states else None, tuple(attentions) if with_attentions else None, packing)
