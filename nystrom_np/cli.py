@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (OSError, ValueError, IndexError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, IndexError, MemoryError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"nystrom-np: {message}", file=sys.stderr)
         return WRONG

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -219,23 +220,14 @@ def verify(
     >>> all(comparison.agrees for comparison in comparisons)
     True
     """
-    path = folder / "reference.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no stored outputs: there is no {path.name}")
-    reference, tensors = read_json_object(path), _read_tensors(folder / "reference.safetensors")
-    try:
-        head = CLASSES[reference["head"]]
-        if (folder / "tokenizer.json").is_file():
-            yield from _compare_ids(
-                NystromformerTokenizer.from_pretrained(folder), reference["cases"], tensors
-            )
-        for dtype in dtypes:
-            model = load(head, folder, dtype, device)
-            for case in reference["cases"]:
-                limits = {name: _allowed(dtype, reference, told) for name, told in case["outputs"].items()}
-                yield from _compare(model, dtype, case, limits, tensors)
-    except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} and its tensors are not stored outputs: {error!r}") from error
+    head, cases = _stored_cases(folder)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = NystromformerTokenizer.from_pretrained(folder)
+        yield from (_compare_ids(tokenizer, case) for case in cases if "input_ids" in case.inputs)
+    for dtype in dtypes:
+        model = load(head, folder, dtype, device)
+        for case in cases:
+            yield from _compare(model, dtype, case)
 
 
 def fill_mask(model: Any, tokenizer: NystromformerTokenizer, text: str, top_k: int = 5) -> list[list[Guess]]:
@@ -322,6 +314,48 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
             yield Demonstration(name, branch, _shown(text), answer, seconds, comparisons)
 
 
+@dataclass(frozen=True)
+class _Case:
+    """A stored case: texts, the arrays made of them, the reference's outputs, and how near to be, by dtype."""
+
+    name: str
+    text: list[Any]
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+    allowed: dict[str, dict[str, float]]
+
+
+def _stored_cases(folder: Path) -> tuple[Any, list[_Case]]:
+    """Read a folder's stored cases, and the class of the model that they are for."""
+    path = folder / "reference.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no stored outputs: there is no {path.name}")
+    reference, tensors = read_json_object(path), _read_tensors(folder / "reference.safetensors")
+    try:
+        head = CLASSES[reference["head"]]
+        exact = float(reference["tolerance"]["float64"])
+        return head, [_stored_case(case, exact, tensors, head) for case in reference["cases"]]
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} and its tensors are not stored outputs: {error!r}") from error
+
+
+def _stored_case(case: Any, exact: float, tensors: dict[str, np.ndarray], head: Any) -> _Case:
+    for name in case["inputs"]:
+        if name not in signature(head.__call__).parameters:
+            raise ValueError(f"{head.__name__} takes no {name}")
+    single = {
+        name: max(FLOAT32_FACTOR * float(told["float32_distance"]), FLOAT32_FLOOR)
+        for name, told in case["outputs"].items()
+    }
+    return _Case(
+        name=case["name"],
+        text=list(case["text"]),
+        inputs={name: tensors[f"{case['name']}/inputs/{name}"] for name in case["inputs"]},
+        outputs={name: tensors[f"{case['name']}/outputs/{name}"] for name in single},
+        allowed={"float64": dict.fromkeys(single, exact), "float32": single},
+    )
+
+
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -334,41 +368,25 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
 
 
-def _allowed(dtype: str, reference: dict[str, Any], told: Any) -> float:
-    if dtype == "float64":
-        return float(reference["tolerance"]["float64"])
-    return max(FLOAT32_FACTOR * float(told["float32_distance"]), FLOAT32_FLOOR)
-
-
-def _compare(
-    model: Any, dtype: str, case: Any, limits: dict[str, float], tensors: dict[str, np.ndarray]
-) -> Iterator[Comparison]:
-    inputs = {name: tensors[f"{case['name']}/inputs/{name}"] for name in case["inputs"]}
-    given = {
-        name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in inputs.items()
-    }
+def _compare(model: Any, dtype: str, case: _Case) -> Iterator[Comparison]:
+    inputs = {name: x.astype(dtype) if x.dtype.kind == "f" else x for name, x in case.inputs.items()}
     asked = {
-        f"output_{kind}": any(name.startswith(kind) for name in limits)
+        f"output_{kind}": any(name.startswith(kind) for name in case.outputs)
         for kind in ("hidden_states", "attentions")
     }
-    outputs = _flat(model(**given, **asked))
-    for name, allowed in limits.items():
-        expected = tensors[f"{case['name']}/outputs/{name}"]
-        yield Comparison(case["name"], name, dtype, _difference(outputs.get(name), expected), allowed)
+    outputs = _flat(model(**inputs, **asked))
+    for name, expected in case.outputs.items():
+        difference = _difference(outputs.get(name), expected)
+        yield Comparison(case.name, name, dtype, difference, case.allowed[dtype][name])
 
 
-def _compare_ids(
-    tokenizer: NystromformerTokenizer, cases: Any, tensors: dict[str, np.ndarray]
-) -> Iterator[Comparison]:
-    for case in cases:
-        expected = tensors[f"{case['name']}/inputs/input_ids"]
-        texts = [pair for choices in case["text"] for pair in choices] if expected.ndim == 3 else case["text"]
-        length = expected.shape[-1]
-        ids = tokenizer(
-            texts, padding="max_length", max_length=length, truncation=True, return_tensors="np"
-        ).input_ids
-        difference = _difference(ids.reshape(-1, length), expected.reshape(-1, length))
-        yield Comparison(case["name"], "input_ids", "int64", difference, 0.0)
+def _compare_ids(tokenizer: NystromformerTokenizer, case: _Case) -> Comparison:
+    expected = case.inputs["input_ids"]
+    texts = [pair for choices in case.text for pair in choices] if expected.ndim == 3 else case.text
+    length = expected.shape[-1]
+    ids = tokenizer(texts, padding="max_length", max_length=length, truncation=True).input_ids
+    difference = _difference(np.array(ids), expected.reshape(-1, length))
+    return Comparison(case.name, "input_ids", "int64", difference, 0.0)
 
 
 def _flat(record: Any) -> dict[str, np.ndarray]:

@@ -246,8 +246,16 @@ def test_verify_without_stored_outputs(
         ({"cases": None}, "are not stored outputs: KeyError('cases')"),
         ({"cases": [5]}, "are not stored outputs: TypeError"),
         (
+            {"cases": [{"name": "x", "text": ["a"], "inputs": ["start_positions"], "outputs": {}}]},
+            "NystromformerForMaskedLM takes no start_positions",
+        ),
+        (
             {"cases": [{"name": "x", "text": ["a"], "inputs": ["input_ids"], "outputs": {}}]},
             "x/inputs/input_ids",
+        ),
+        (
+            {"cases": [{"name": "labels", "text": [5], "inputs": ["input_ids"], "outputs": {}}]},
+            "text[0] is a str or a pair of str, found int 5",
         ),
         ({"head": "Model"}, "are not stored outputs: KeyError('Model')"),
         ({"tolerance": None}, "are not stored outputs: KeyError('tolerance')"),
