@@ -316,7 +316,7 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
 
 @dataclass(frozen=True)
 class _Case:
-    """A stored case: texts, the arrays made of them, the reference's outputs, and how near to be, by dtype."""
+    """A stored case: texts, the arrays made of them, the outputs, and how near to be, by dtype."""
 
     name: str
     text: list[Any]
