@@ -66,7 +66,9 @@ def get_array_module(*arrays: Array) -> Any:
         if module is None or module is found:
             continue
         if found is not None:
-            raise TypeError(f"arrays of one module were expected, found {found.__name__} and {module.__name__}")
+            raise TypeError(
+                f"arrays of one module were expected, found {found.__name__} and {module.__name__}"
+            )
         found = module
     return np if found is None else found
 

@@ -18,11 +18,12 @@ __all__ = [
 ]
 
 
+@dataclass(eq=False)  # comparing arrays has no single answer: two records are equal only if they are one
 class ModelOutput:
     """Reads a dataclass by name, by index or as a mapping, over those of its fields that are not None."""
 
     def _present(self) -> dict[str, Any]:
-        named = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        named = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: value for name, value in named if value is not None}
 
     def to_tuple(self) -> tuple[Any, ...]:
@@ -58,7 +59,6 @@ class ModelOutput:
         return len(self._present())
 
 
-# eq=False: comparing arrays has no single answer, so two records are equal only if they are the same one.
 @dataclass(eq=False)
 class BaseModelOutput(ModelOutput):
     """What `NystromformerModel` returns.

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-__all__ = ["parallel_map", "row_blocks", "thread_count"]
+__all__ = ["parallel_map", "row_blocks", "thread_count", "using_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,7 +45,9 @@ class _BlasThreads:
         with self._lock:
             if self._users == 0:
                 libraries = self._blas().lib_controllers
-                self._threads = max((library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1)
+                self._threads = max(
+                    (library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1
+                )
             return self._threads
 
     @contextmanager
@@ -83,7 +85,35 @@ def thread_count() -> int:
     >>> thread_count() >= 1
     True
     """
-    return 1 if getattr(_inside, "worker", False) else _blas_threads.count()
+    if getattr(_inside, "worker", False):
+        return 1
+    limit = getattr(_inside, "limit", None)
+    return _blas_threads.count() if limit is None else limit
+
+
+@contextmanager
+def using_threads(count: int | None) -> Iterator[None]:
+    """Split work over so many threads in this block, of this thread alone; None changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If the count is not a positive integer.
+
+    Examples
+    --------
+    >>> with using_threads(3):
+    ...     thread_count()
+    3
+    """
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise ValueError(f"workers must be a positive integer or None; found {count!r}")
+    before = getattr(_inside, "limit", None)
+    _inside.limit = before if count is None else count
+    try:
+        yield
+    finally:
+        _inside.limit = before
 
 
 def _executor(threads: int) -> ThreadPoolExecutor:
@@ -101,7 +131,9 @@ def _as_worker(function: Callable[[Item], Result], item: Item) -> Result:
         _inside.worker = False
 
 
-def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None
+) -> list[Result]:
     """Return ``[function(item) for item in items]``, computed on all cores.
 
     Parameters
@@ -129,7 +161,9 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
         return [function(item) for item in items]
     with _blas_threads.limited():
         # a copy of the context for each item: numpy.errstate, for one, holds in the threads too
-        futures = [_executor(threads).submit(copy_context().run, _as_worker, function, item) for item in items]
+        futures = [
+            _executor(threads).submit(copy_context().run, _as_worker, function, item) for item in items
+        ]
         try:
             return [future.result() for future in futures]
         finally:

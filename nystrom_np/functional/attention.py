@@ -26,7 +26,9 @@ SCORES_ON_A_DEVICE = 1 << 28
 """Scores that a GPU holds at a time (1 GB in float32)."""
 
 
-def additive_mask(mask: Num[Array, "*shape"] | Bool[Array, "*shape"], dtype: object) -> Float[Array, "*shape"]:
+def additive_mask(
+    mask: Num[Array, "*shape"] | Bool[Array, "*shape"], dtype: object
+) -> Float[Array, "*shape"]:
     """Turn a mask of ones and zeros into what is added to attention scores: (1 − mask) · min(dtype).
 
     Adding the most negative finite number, not −∞, leaves a row that is masked entirely with equal weights
@@ -177,8 +179,11 @@ def _empty_context(query: Array, value: Array) -> Array:
 
 
 def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], slice]]:
-    """Cut scores of a shape (..., queries, keys) into (head, rows): head by head for the threads of a CPU,
-    all heads together where there is little to do or the device is parallel by itself."""
+    """Cut scores of a shape (..., queries, keys) into (head, rows).
+
+    Head by head for the threads of a CPU; all heads together where there is little to do, or where the device is
+    parallel by itself.
+    """
     *heads, queries, keys = shape
     if xp is np and math.prod(shape) > SCORES_WORTH_A_THREAD:
         rows = QUERIES_PER_BLOCK

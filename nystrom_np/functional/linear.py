@@ -32,7 +32,9 @@ def embedding(ids: Integer[Array, "*ids"], table: Float[Array, "rows dim"]) -> F
 
 
 def linear(
-    x: Float[Array, "*batch inputs"], weight: Float[Array, "outputs inputs"], bias: Float[Array, "outputs"] | None = None
+    x: Float[Array, "*batch inputs"],
+    weight: Float[Array, "outputs inputs"],
+    bias: Float[Array, "outputs"] | None = None,
 ) -> Float[Array, "*batch outputs"]:
     """Affine map: y = x Wᵀ + b, with W stored as PyTorch stores it.
 

@@ -24,7 +24,9 @@ __all__ = [
 ]
 
 
-def segment_means(x: Float[Array, "*batch length dim"], num_landmarks: int) -> Float[Array, "*batch {num_landmarks} dim"]:
+def segment_means(
+    x: Float[Array, "*batch length dim"], num_landmarks: int
+) -> Float[Array, "*batch {num_landmarks} dim"]:
     """Landmarks: the means of consecutive segments of the sequence.
 
     Parameters
@@ -55,7 +57,9 @@ def segment_means(x: Float[Array, "*batch length dim"], num_landmarks: int) -> F
     """
     length = x.shape[-2]
     if not 1 <= num_landmarks <= length:
-        raise ValueError(f"num_landmarks must be between 1 and the sequence length {length}; found {num_landmarks}")
+        raise ValueError(
+            f"num_landmarks must be between 1 and the sequence length {length}; found {num_landmarks}"
+        )
     size, longer = divmod(length, num_landmarks)
     short = (num_landmarks - longer) * size  # tokens in the shorter segments
     means = _equal_segment_means(x[..., :short, :], num_landmarks - longer)
@@ -66,7 +70,9 @@ def segment_means(x: Float[Array, "*batch length dim"], num_landmarks: int) -> F
 
 def _equal_segment_means(x: Array, segments: int) -> Array:
     *batch, length, dim = x.shape
-    return widen(x).reshape(*batch, segments, length // segments, dim).mean(axis=-2).astype(x.dtype, copy=False)
+    return (
+        widen(x).reshape(*batch, segments, length // segments, dim).mean(axis=-2).astype(x.dtype, copy=False)
+    )
 
 
 def initial_inverse(
@@ -304,7 +310,10 @@ def nystrom_attention(
     True
     """
     wide_query, wide_key, wide_value = widen(query), widen(key), widen(value)
-    query_landmarks, key_landmarks = segment_means(wide_query, num_landmarks), segment_means(wide_key, num_landmarks)
+    query_landmarks, key_landmarks = (
+        segment_means(wide_query, num_landmarks),
+        segment_means(wide_key, num_landmarks),
+    )
     kernel_2 = softmax_attention_matrix(query_landmarks, key_landmarks)
     seen_by_landmarks = softmax_attention(query_landmarks, wide_key, wide_value, mask)
     context = softmax_attention(wide_query, key_landmarks, pinv(kernel_2) @ seen_by_landmarks)

@@ -1,7 +1,8 @@
 """What every model of the package is: a configuration and parameters under their state-dict names."""
 
+import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -12,7 +13,9 @@ from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, tree
+from nystrom_np.model.prediction import batches, pad, split, with_progress
 from nystrom_np.outputs import ModelOutput
+from nystrom_np.parallel import using_threads
 
 __all__ = ["NystromformerPreTrainedModel"]
 
@@ -40,6 +43,11 @@ class NystromformerPreTrainedModel:
         If parameters are missing, unknown or of a wrong shape, or the dtype is none of the three.
     """
 
+    per_token: tuple[str, ...] = ("last_hidden_state", "hidden_states")
+    """Fields of the output with an axis for the tokens."""
+    choices = False
+    """Whether an input is several sequences that belong together."""
+
     def __init__(
         self,
         config: NystromformerConfig,
@@ -63,7 +71,11 @@ class NystromformerPreTrainedModel:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | os.PathLike[str], dtype: Any = "float32", device: str = "cpu", **config_overrides: Any
+        cls,
+        folder: str | os.PathLike[str],
+        dtype: Any = "float32",
+        device: str = "cpu",
+        **config_overrides: Any,
     ) -> Any:
         """Load a model from a folder with ``config.json`` and safetensors weights.
 
@@ -136,8 +148,10 @@ class NystromformerPreTrainedModel:
 
     @property
     def compute_dtype(self) -> np.dtype:
-        """The dtype of the computation: that of the parameters, but float32 for float16 on a CPU, where half
-        precision is a format to store weights in and not one to compute with."""
+        """The dtype of the computation: that of the parameters, but float32 for float16 on a CPU.
+
+        There half precision is a format to store weights in, not one to compute with.
+        """
         slow = self.dtype == "float16" and get_array_module(self._home) is np
         return np.dtype("float32") if slow else self.dtype
 
@@ -166,6 +180,72 @@ class NystromformerPreTrainedModel:
         self._set(parameters)
         return self
 
+    def predict(
+        self,
+        encodings: Iterable[Mapping[str, Any]] | Mapping[str, Any],
+        batch_size: int = 32,
+        workers: int | None = None,
+        progress: bool | None = None,
+    ) -> Iterator[Any]:
+        """Run the model over many inputs, each as if it were alone and unpadded.
+
+        Sequences of different lengths are packed, so that no padding is computed.
+
+        Parameters
+        ----------
+        encodings : iterable of mappings, or one mapping of lists
+            What the tokenizer returns, for one text each or for a list of texts: ``input_ids`` and optionally
+            ``attention_mask``, ``token_type_ids`` and ``position_ids``, each of shape (length,). For multiple
+            choice (choices, length). Tokens with mask 0 are left out.
+        batch_size : int
+            How many encodings are read and held at a time.
+        workers : int, optional
+            Threads; by default as many as BLAS may use.
+        progress : bool, optional
+            Show a progress bar; by default in a terminal when it takes longer than a second.
+
+        Yields
+        ------
+        record
+            For each encoding, in their order, the outputs of the model for it alone: a batch of one.
+
+        Raises
+        ------
+        ValueError, IndexError
+            If an encoding is wrong.
+
+        Examples
+        --------
+        >>> from nystrom_np import NystromformerConfig, NystromformerModel
+        >>> config = NystromformerConfig(
+        ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        ... )
+        >>> model = NystromformerModel(config)
+        >>> [out.last_hidden_state.shape for out in model.predict({"input_ids": [[7, 3, 9], [7, 3]]})]
+        [(1, 3, 8), (1, 2, 8)]
+        """
+        alone = self._alone()
+        grouped = batches(encodings, 1 if self.choices else batch_size)
+        total = len(encodings) if isinstance(encodings, Sized) and not hasattr(encodings, "keys") else None
+
+        def results() -> Iterator[Any]:
+            for batch in grouped:
+                arguments = pad(batch)
+                with using_threads(workers):
+                    record = alone(**arguments, return_dict=True)
+                if self.choices:
+                    yield record
+                else:
+                    yield from split(record, arguments["attention_mask"], alone.config, self.per_token)
+
+        return with_progress(results(), progress, total)
+
+    def _alone(self) -> Any:
+        """The same model with padding left out, whatever its own configuration does with it."""
+        config = copy.deepcopy(self.config)
+        config.masking = "invariant"
+        return type(self)(config, parameters=self._parameters)
+
     def eval(self) -> Any:
         """Return the model itself: there is no dropout to switch off."""
         return self
@@ -175,7 +255,9 @@ class NystromformerPreTrainedModel:
         checks.finish()
         for field in fields(record):
             setattr(record, field.name, _cast(getattr(record, field.name), self.dtype))
-        return record if (self.config.return_dict if return_dict is None else return_dict) else record.to_tuple()
+        return (
+            record if (self.config.return_dict if return_dict is None else return_dict) else record.to_tuple()
+        )
 
     def _set(self, parameters: Mapping[str, Array]) -> None:
         self._parameters = dict(parameters)

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
@@ -27,7 +27,16 @@ from nystrom_np.functional import (
 )
 from nystrom_np.parallel import parallel_map, row_blocks
 
-__all__ = ["attention", "embed", "encoder_layer", "feed_forward", "is_exact", "over_rows", "project", "self_attention"]
+__all__ = [
+    "attention",
+    "embed",
+    "encoder_layer",
+    "feed_forward",
+    "is_exact",
+    "over_rows",
+    "project",
+    "self_attention",
+]
 
 ROWS_PER_BLOCK = 256
 """Token positions that a thread takes through a row-wise step at a time."""
@@ -74,8 +83,10 @@ def embed(
     --------
     >>> import numpy as np
     >>> ones, zeros = np.ones(2), np.zeros(2)
-    >>> tables = {name: {"weight": np.array([[0.0, 1.0], [5.0, 2.0]])}
-    ...           for name in ("word_embeddings", "token_type_embeddings", "position_embeddings")}
+    >>> tables = {
+    ...     name: {"weight": np.array([[0.0, 1.0], [5.0, 2.0]])}
+    ...     for name in ("word_embeddings", "token_type_embeddings", "position_embeddings")
+    ... }
     >>> p = tables | {"LayerNorm": {"weight": ones, "bias": zeros}}
     >>> ids, first = np.array([[0, 1]]), np.array([[0]])
     >>> embed(p, NystromformerConfig(), ids, None, first, first).round(2)
@@ -126,18 +137,22 @@ def encoder_layer(
     ----------
     ``NystromformerLayer`` in transformers 4.37.2.
     """
-    context, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions)
-    output_norm = partial(layer_norm, **p["attention"]["output"]["LayerNorm"], eps=config.layer_norm_eps)
+    context, weights = self_attention(
+        p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions
+    )
 
     def after_attention(context: Array, x: Array) -> tuple[Array]:
-        attended = output_norm(linear(context, **p["attention"]["output"]["dense"]) + x)
-        return (feed_forward(p, config, attended),)
+        output = p["attention"]["output"]
+        attended = linear(context, **output["dense"]) + x
+        return (feed_forward(p, config, layer_norm(attended, **output["LayerNorm"], eps=config.layer_norm_eps)),)
 
     (x,) = over_rows(after_attention, context, x, widths=(x.shape[-1],), most=config.chunk_size_feed_forward)
     return x, weights
 
 
-def feed_forward(p: Parameters, config: NystromformerConfig, x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
+def feed_forward(
+    p: Parameters, config: NystromformerConfig, x: Float[Array, "*rows dim"]
+) -> Float[Array, "*rows dim"]:
     """Position-wise feed-forward block: LN(W₂ act(W₁ x + b₁) + b₂ + x).
 
     References
@@ -145,7 +160,9 @@ def feed_forward(p: Parameters, config: NystromformerConfig, x: Float[Array, "*r
     ``NystromformerIntermediate`` and ``NystromformerOutput`` in transformers 4.37.2.
     """
     hidden = get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"]))
-    return layer_norm(linear(hidden, **p["output"]["dense"]) + x, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
+    return layer_norm(
+        linear(hidden, **p["output"]["dense"]) + x, **p["output"]["LayerNorm"], eps=config.layer_norm_eps
+    )
 
 
 def self_attention(
@@ -281,10 +298,10 @@ def attention(
 
 
 def inverse(config: NystromformerConfig) -> Callable[[Array], Array]:
-    """The pseudo-inverse that a configuration names."""
+    """Return the pseudo-inverse that a configuration names."""
     if config.pinv_method == "svd":
         return svd_pinv
-    initial = "matrix" if config.inv_coeff_init_option else "batch"
+    initial: Literal["batch", "matrix"] = "matrix" if config.inv_coeff_init_option else "batch"
     return partial(iterative_pinv, iterations=config.pinv_iterations, initial=initial)
 
 
@@ -320,10 +337,16 @@ def over_rows(
     batch, length, _ = arrays[0].shape
     rows = batch * length
     together = xp is not np or rows < ROWS_WORTH_A_THREAD
-    blocks = row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK) if most > 0 or not together else [slice(0, rows)]
+    blocks = (
+        row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK)
+        if most > 0 or not together
+        else [slice(0, rows)]
+    )
     flat = [array.reshape(rows, array.shape[-1]) for array in arrays]
     if len(blocks) == 1:
-        return tuple(y.reshape(batch, length, width) for y, width in zip(function(*flat), widths, strict=True))
+        return tuple(
+            y.reshape(batch, length, width) for y, width in zip(function(*flat), widths, strict=True)
+        )
     out = [xp.empty((rows, width), dtype=arrays[0].dtype) for width in widths]
 
     def apply(rows: slice) -> None:

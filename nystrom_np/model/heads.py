@@ -56,7 +56,9 @@ class _HeadedModel(NystromformerPreTrainedModel):
     def _set(self, parameters: Any) -> None:
         super()._set(parameters)
         prefix = "nystromformer."
-        body = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+        body = {
+            name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)
+        }
         self.nystromformer = NystromformerModel(self.config, parameters=body)
 
     def _encode(
@@ -66,7 +68,7 @@ class _HeadedModel(NystromformerPreTrainedModel):
 
 
 class NystromformerForMaskedLM(_HeadedModel):
-    """Nyströmformer with a language modelling head: which token was masked?
+    """Nyströmformer with a language modelling head: which tokens were masked.
 
     The decoder is the word embedding table itself, unless ``tie_word_embeddings=False``.
 
@@ -82,13 +84,16 @@ class NystromformerForMaskedLM(_HeadedModel):
 
     Examples
     --------
-    >>> config = NystromformerConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                              intermediate_size=16)
+    >>> config = NystromformerConfig(
+    ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    ... )
     >>> model = NystromformerForMaskedLM(config)
     >>> out = model([[7, 3, 9]], labels=[[-100, 3, -100]])
     >>> out.logits.shape, out.loss.shape
     ((1, 3, 50), ())
     """
+
+    per_token = ("logits", "hidden_states")
 
     @classmethod
     def head_shapes(cls, config: NystromformerConfig) -> Shapes:
@@ -135,7 +140,9 @@ class NystromformerForMaskedLM(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        arguments = _arguments(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+        )
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         logits = encoded.padded(self.decode(encoded.last_hidden_state))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
@@ -172,8 +179,14 @@ class NystromformerForSequenceClassification(_HeadedModel):
 
     Examples
     --------
-    >>> config = NystromformerConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                              intermediate_size=16, num_labels=3)
+    >>> config = NystromformerConfig(
+    ...     vocab_size=50,
+    ...     hidden_size=8,
+    ...     num_hidden_layers=1,
+    ...     num_attention_heads=2,
+    ...     intermediate_size=16,
+    ...     num_labels=3,
+    ... )
     >>> model = NystromformerForSequenceClassification(config)
     >>> out = model([[7, 3, 9]], labels=[2])
     >>> out.logits.shape, out.loss.shape
@@ -225,7 +238,9 @@ class NystromformerForSequenceClassification(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        arguments = _arguments(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+        )
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         p = self._tree["classifier"]
         hidden = get_activation(self.config.hidden_act)(linear(encoded.first_token(), **p["dense"]))
@@ -278,13 +293,16 @@ class NystromformerForMultipleChoice(_HeadedModel):
 
     Examples
     --------
-    >>> config = NystromformerConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                              intermediate_size=16)
+    >>> config = NystromformerConfig(
+    ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    ... )
     >>> model = NystromformerForMultipleChoice(config)
     >>> out = model([[[7, 3, 9], [7, 3, 4]]], labels=[1])
     >>> out.logits.shape, out.loss.shape
     ((1, 2), ())
     """
+
+    choices = True
 
     @classmethod
     def head_shapes(cls, config: NystromformerConfig) -> Shapes:
@@ -330,7 +348,9 @@ class NystromformerForMultipleChoice(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        arguments = _arguments(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+        )
         batch, choices = self._fold(checks, arguments)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         hidden = relu(linear(encoded.first_token(), **self._tree["pre_classifier"]))
@@ -367,7 +387,13 @@ class NystromformerForMultipleChoice(_HeadedModel):
         return cross_entropy(logits, checks.labels("labels", labels, logits.shape[1]))
 
 
-_CHOICE_AXES = {"input_ids": 3, "attention_mask": 3, "token_type_ids": 3, "position_ids": 3, "inputs_embeds": 4}
+_CHOICE_AXES = {
+    "input_ids": 3,
+    "attention_mask": 3,
+    "token_type_ids": 3,
+    "position_ids": 3,
+    "inputs_embeds": 4,
+}
 
 
 class NystromformerForTokenClassification(_HeadedModel):
@@ -385,13 +411,21 @@ class NystromformerForTokenClassification(_HeadedModel):
 
     Examples
     --------
-    >>> config = NystromformerConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                              intermediate_size=16, num_labels=4)
+    >>> config = NystromformerConfig(
+    ...     vocab_size=50,
+    ...     hidden_size=8,
+    ...     num_hidden_layers=1,
+    ...     num_attention_heads=2,
+    ...     intermediate_size=16,
+    ...     num_labels=4,
+    ... )
     >>> model = NystromformerForTokenClassification(config)
     >>> out = model([[7, 3, 9]], labels=[[0, 3, -100]])
     >>> out.logits.shape, out.loss.shape
     ((1, 3, 4), ())
     """
+
+    per_token = ("logits", "hidden_states")
 
     @classmethod
     def head_shapes(cls, config: NystromformerConfig) -> Shapes:
@@ -433,7 +467,9 @@ class NystromformerForTokenClassification(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        arguments = _arguments(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+        )
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["classifier"]))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
@@ -458,13 +494,16 @@ class NystromformerForQuestionAnswering(_HeadedModel):
 
     Examples
     --------
-    >>> config = NystromformerConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                              intermediate_size=16)
+    >>> config = NystromformerConfig(
+    ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    ... )
     >>> model = NystromformerForQuestionAnswering(config)
     >>> out = model([[7, 3, 9]], start_positions=[1], end_positions=[2])
     >>> out.start_logits.shape, out.end_logits.shape, out.loss.shape
     ((1, 3), (1, 3), ())
     """
+
+    per_token = ("start_logits", "end_logits", "hidden_states")
 
     @classmethod
     def head_shapes(cls, config: NystromformerConfig) -> Shapes:
@@ -509,7 +548,9 @@ class NystromformerForQuestionAnswering(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        arguments = _arguments(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+        )
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["qa_outputs"]))
         start, end = logits[..., 0], logits[..., 1]
@@ -525,7 +566,12 @@ class NystromformerForQuestionAnswering(_HeadedModel):
 
 
 def _arguments(
-    input_ids: Any, attention_mask: Any, token_type_ids: Any, position_ids: Any, head_mask: Any, inputs_embeds: Any
+    input_ids: Any,
+    attention_mask: Any,
+    token_type_ids: Any,
+    position_ids: Any,
+    head_mask: Any,
+    inputs_embeds: Any,
 ) -> dict[str, Any]:
     """The encoder's arguments by name."""
     return {

@@ -57,7 +57,7 @@ class Checks:
 
     def __init__(self, home: Array) -> None:
         self.home = home
-        self._later: list[tuple[Array, Callable[[np.ndarray], None]]] = []
+        self._later: list[tuple[Array, Callable[[], None]]] = []
 
     def array(self, name: str, value: Any, kinds: str) -> Array:
         """Return an argument as an array, on the host or where the model lies.
@@ -87,7 +87,10 @@ class Checks:
         return array
 
     def values(
-        self, array: Array, wrong: Callable[[Array], Array], message: Callable[[Any, tuple[int, ...]], Exception]
+        self,
+        array: Array,
+        wrong: Callable[[Array], Array],
+        message: Callable[[Any, tuple[int, ...]], Exception],
     ) -> Array:
         """Check values and return the array beside the model.
 
@@ -202,7 +205,9 @@ def check_shape(name: str, array: Array, *allowed: tuple[int, ...], words: str =
     """
     if array.shape not in allowed:
         shapes = " or ".join(str(shape) for shape in dict.fromkeys(allowed))
-        raise ValueError(f"{name} must have shape {shapes}{words and f', which is {words}'}; found {array.shape}")
+        raise ValueError(
+            f"{name} must have shape {shapes}{words and f', which is {words}'}; found {array.shape}"
+        )
     return array
 
 
@@ -246,7 +251,9 @@ def check_inputs(
         shape = _two_axes("input_ids", input_ids.shape, "(batch, length)")
     else:
         inputs_embeds = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
-        shape = _two_axes("inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size)
+        shape = _two_axes(
+            "inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size
+        )
     if config.chunk_size_feed_forward > 0 and shape[1] % config.chunk_size_feed_forward:
         raise ValueError(
             f"the sequence length must be a multiple of chunk_size_feed_forward={config.chunk_size_feed_forward}; "
@@ -267,14 +274,18 @@ def check_inputs(
     if token_type_ids is None:
         token_type_ids = get_array_module(checks.home).zeros((1, shape[1]), dtype="int64")
     else:
-        token_type_ids = ids("token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding")
+        token_type_ids = ids(
+            "token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding"
+        )
     heads = _check_head_mask(checks, config, head_mask)
     return Inputs(input_ids, inputs_embeds, token_type_ids, position_ids, mask, heads, real)
 
 
 def _two_axes(name: str, shape: tuple[int, ...], words: str, *rest: int) -> tuple[int, int]:
     if len(shape) != 2 + len(rest) or shape[2:] != rest:
-        raise ValueError(f"{name} must have shape {words}{f' with hidden_size {rest[0]}' if rest else ''}; found {shape}")
+        raise ValueError(
+            f"{name} must have shape {words}{f' with hidden_size {rest[0]}' if rest else ''}; found {shape}"
+        )
     if 0 in shape:
         raise ValueError(f"{name} must have at least one sequence of at least one token; found shape {shape}")
     return shape[0], shape[1]

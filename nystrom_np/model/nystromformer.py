@@ -34,8 +34,15 @@ class NystromformerModel(NystromformerPreTrainedModel):
     Examples
     --------
     >>> from nystrom_np import NystromformerConfig
-    >>> config = NystromformerConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
-    ...                              intermediate_size=16, num_landmarks=4, segment_means_seq_len=64)
+    >>> config = NystromformerConfig(
+    ...     vocab_size=50,
+    ...     hidden_size=8,
+    ...     num_hidden_layers=1,
+    ...     num_attention_heads=2,
+    ...     intermediate_size=16,
+    ...     num_landmarks=4,
+    ...     segment_means_seq_len=64,
+    ... )
     >>> model = NystromformerModel(config, seed=0)
     >>> model([[7, 3, 9, 1, 4, 4]]).last_hidden_state.shape
     (1, 6, 8)
@@ -89,11 +96,20 @@ class NystromformerModel(NystromformerPreTrainedModel):
         """
         checks = Checks(self._home)
         inputs = check_inputs(
-            checks, self.config, input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
+            checks,
+            self.config,
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
         )
         encoded = self.encode(inputs, output_attentions, output_hidden_states)
         last = encoded.padded(encoded.last_hidden_state)
-        return self.respond(checks, BaseModelOutput(last, encoded.hidden_states, encoded.attentions), return_dict)
+        return self.respond(
+            checks, BaseModelOutput(last, encoded.hidden_states, encoded.attentions), return_dict
+        )
 
     forward = __call__
 
@@ -125,7 +141,11 @@ class NystromformerModel(NystromformerPreTrainedModel):
             if with_states:
                 states.append(x)
             if with_attentions:
-                attentions.append(weights if packing is None else packing.unpack_attention(weights, config, x))
+                attentions.append(
+                    weights if packing is None else packing.unpack_attention(weights, config, x)
+                )
         if packing is not None and with_states:
             states = [packing.unpack(state) for state in states]
-        return Encoded(x, tuple(states) if with_states else None, tuple(attentions) if with_attentions else None, packing)
+        return Encoded(
+            x, tuple(states) if with_states else None, tuple(attentions) if with_attentions else None, packing
+        )

@@ -42,7 +42,9 @@ class Packing:
         lengths = real.sum(axis=1)
         order = [int(row) for row in np.argsort(-lengths, kind="stable") if lengths[row]]
         ends = np.cumsum(lengths[order], dtype=int)
-        segments = {row: slice(int(end - lengths[row]), int(end)) for row, end in zip(order, ends, strict=True)}
+        segments = {
+            row: slice(int(end - lengths[row]), int(end)) for row, end in zip(order, ends, strict=True)
+        }
         rows = np.repeat(np.array(order, int), lengths[order])
         columns = np.concatenate([np.flatnonzero(real[row]) for row in order] or [np.zeros(0, int)])
         return cls(real.shape, segments, move_like(rows, like), move_like(columns, like))

@@ -60,7 +60,9 @@ def layer_shapes(config: NystromformerConfig) -> Shapes:
         shapes |= dense_shapes(f"attention.self.{name}", width, width)
     if config.conv_kernel_size is not None:
         shapes["attention.self.conv.weight"] = (config.num_attention_heads, 1, config.conv_kernel_size, 1)
-    shapes |= dense_shapes("attention.output.dense", width, width) | norm_shapes("attention.output.LayerNorm", width)
+    shapes |= dense_shapes("attention.output.dense", width, width) | norm_shapes(
+        "attention.output.LayerNorm", width
+    )
     shapes |= dense_shapes("intermediate.dense", width, inner)
     return shapes | dense_shapes("output.dense", inner, width) | norm_shapes("output.LayerNorm", width)
 
@@ -75,7 +77,7 @@ def body_shapes(config: NystromformerConfig) -> Shapes:
     ((512, 768), (3072,))
     """
     width = config.hidden_size
-    shapes = {
+    shapes: Shapes = {
         "embeddings.word_embeddings.weight": (config.vocab_size, width),
         "embeddings.position_embeddings.weight": (config.max_position_embeddings + 2, width),
         "embeddings.token_type_embeddings.weight": (config.type_vocab_size, width),
@@ -86,7 +88,9 @@ def body_shapes(config: NystromformerConfig) -> Shapes:
     return shapes
 
 
-def draw(config: NystromformerConfig, shapes: Shapes, seed: int, names: Iterable[str] | None = None) -> dict[str, Array]:
+def draw(
+    config: NystromformerConfig, shapes: Shapes, seed: int, names: Iterable[str] | None = None
+) -> dict[str, Array]:
     """Draw first values: weights normal with standard deviation ``initializer_range``, biases 0, LayerNorm 1 and 0.
 
     Parameters

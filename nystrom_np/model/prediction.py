@@ -1,0 +1,167 @@
+"""Inference over many inputs: batches in, one result a sequence out, as if each had been alone."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from nystrom_np.array_module import Array, to_numpy
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.model.encoder import is_exact
+from nystrom_np.outputs import ModelOutput
+
+__all__ = ["batches", "pad", "split", "with_progress"]
+
+ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+
+def batches(encodings: Any, size: int) -> Iterator[list[Mapping[str, Any]]]:
+    """Cut encodings into lists of at most ``size``, reading no further ahead.
+
+    Parameters
+    ----------
+    encodings : iterable of mappings, or one mapping of lists
+        The latter as a tokenizer returns it for a list of texts.
+    size : int
+
+    Examples
+    --------
+    >>> list(batches({"input_ids": [[1], [2], [3]]}, 2))
+    [[{'input_ids': [1]}, {'input_ids': [2]}], [{'input_ids': [3]}]]
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"batch_size must be a positive integer; found {size!r}")
+    if hasattr(encodings, "keys"):
+        columns = {name: encodings[name] for name in list(encodings.keys())}
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"encodings must have as many of each: found {lengths}")
+        encodings = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    iterator = iter(encodings)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def pad(batch: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Arguments (B, L) of a batch of encodings of different lengths, with the mask that tells the real tokens.
+
+    Parameters
+    ----------
+    batch : sequence of mappings
+        ``input_ids`` (length,) or, of several sequences that belong together, (choices, length); optionally
+        ``attention_mask``, ``token_type_ids`` and ``position_ids`` of the same shape.
+
+    Returns
+    -------
+    dict of str to numpy array
+
+    Raises
+    ------
+    ValueError
+        If a key is none of these, is not in all encodings, or has another shape than the ids.
+
+    Examples
+    --------
+    >>> pad([{"input_ids": [5, 6]}, {"input_ids": [7]}])["attention_mask"]
+    array([[1, 1],
+           [1, 0]])
+    """
+    rows = [{name: _row(name, encoding[name]) for name in _keys(encoding)} for encoding in batch]
+    for number, row in enumerate(rows):
+        if row.keys() != rows[0].keys():
+            raise ValueError(
+                f"all encodings must have the same keys; found {sorted(rows[0])} and {sorted(row)}"
+            )
+        for name, array in row.items():
+            if array.shape != row["input_ids"].shape:
+                shape = row["input_ids"].shape
+                raise ValueError(
+                    f"{name} of encoding {number} must have shape {shape}, as its ids; found {array.shape}"
+                )
+    for row in rows:
+        row.setdefault("attention_mask", np.ones(row["input_ids"].shape, int))
+    length = max(row["input_ids"].shape[-1] for row in rows)
+    return {name: np.stack([_padded(row[name], length) for row in rows]) for name in rows[0]}
+
+
+def _keys(encoding: Any) -> list[str]:
+    if not hasattr(encoding, "keys"):
+        raise ValueError(f"an encoding must be a mapping with input_ids; found {type(encoding).__name__}")
+    keys = list(encoding.keys())
+    if "input_ids" not in keys or not set(keys) <= set(ARGUMENTS):
+        raise ValueError(
+            f"an encoding must have input_ids, and may have {', '.join(ARGUMENTS[1:])}; found {keys}"
+        )
+    return keys
+
+
+def _row(name: str, value: Any) -> np.ndarray:
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError:
+        array = np.zeros(0, object)
+    if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or array.size == 0:
+        raise ValueError(f"{name} of an encoding must be numbers of shape (length,) or (choices, length)")
+    return array
+
+
+def _padded(array: np.ndarray, length: int) -> np.ndarray:
+    missing = [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])]
+    return np.pad(array, missing)
+
+
+def split(
+    record: ModelOutput, mask: Array, config: NystromformerConfig, per_token: tuple[str, ...]
+) -> Iterator[ModelOutput]:
+    """Cut the outputs of a padded batch into those of its sequences, each a batch of one without the padding.
+
+    Parameters
+    ----------
+    record : ModelOutput
+        Of a forward pass in which padding had no influence.
+    mask : array, (B, L)
+    config : NystromformerConfig
+    per_token : tuple of str
+        The fields with an axis for the tokens.
+    """
+    real = np.asarray(to_numpy(mask)) != 0
+    for row, places in enumerate(map(np.flatnonzero, real)):
+        columns = len(places) if is_exact(config, len(places)) else config.num_landmarks
+
+        def one(name: str, value: Any, row: int = row, places: Any = places, columns: int = columns) -> Any:
+            if value is None:
+                return None
+            if isinstance(value, tuple):
+                return tuple(one(name, item) for item in value)
+            if name == "attentions" and is_exact(config, real.shape[1]):
+                return value[row][:, places[:, None], places][None]
+            if name == "attentions":
+                return value[row][:, places, :columns][None]
+            return value[row][places][None] if name in per_token else value[row][None]
+
+        yield replace(
+            record, **{field.name: one(field.name, getattr(record, field.name)) for field in fields(record)}
+        )
+
+
+def with_progress(items: Iterable[Any], progress: bool | None, total: int | None) -> Iterator[Any]:
+    """The items, with a progress bar on long work.
+
+    Parameters
+    ----------
+    items : iterable
+    progress : bool or None
+        Always, never, or (None) in a terminal after a second.
+    total : int or None
+        How many there will be, if known.
+    """
+    if progress is False:
+        yield from items
+        return
+    from tqdm import tqdm  # here, since it is only needed here
+
+    yield from tqdm(
+        items, total=total, disable=None if progress is None else False, delay=0 if progress else 1
+    )
