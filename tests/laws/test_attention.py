@@ -1,0 +1,193 @@
+"""Softmax attention: the textbook form, and that the form in bounded memory is the same function."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nystrom_np.functional import (
+    additive_mask,
+    attention,
+    attention_scores,
+    softmax,
+    softmax_attention,
+    softmax_attention_matrix,
+)
+from nystrom_np.testing import AttentionCase, arrays, attention_cases, masks
+from tests.backends import Backend
+from tests.laws.tools import FLOATS, assert_close, cases, eps
+
+EPS = eps("float64")
+# scores reach 2 · 2 · 3 = 12, so that weights are off by 12 ε and a few roundings more; values reach 4
+ROUNDING = 4 * 64 * EPS
+
+
+def optional(backend: Backend, mask: np.ndarray | None) -> object:
+    return None if mask is None else backend.array(mask)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_additive_mask(dtype: str, backend: Backend) -> None:
+    """A mask of 1 adds nothing and one of 0 the most negative finite number (transformers 4.37.2, modeling_utils)."""
+    for mask in (np.array([[1, 0, 1]]), np.array([[True, False, True]]), np.array([[1.0, 0.0, 1.0]], "float32")):
+        found = backend.numpy(additive_mask(backend.array(mask), np.dtype(dtype)))
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, np.array([[0, np.finfo(dtype).min, 0]], dtype))
+
+
+def test_scores(backend: Backend) -> None:
+    """Scores are the inner products of queries and keys, plus the additive mask."""
+
+    @cases(30)
+    @given(attention_cases())
+    def law(case: AttentionCase) -> None:
+        scores = attention_scores(backend.array(case.query), backend.array(case.key), optional(backend, case.mask))
+        expected = np.einsum("bhqd,bhkd->bhqk", case.query, case.key)
+        if case.mask is not None:
+            expected = np.where(case.mask.astype(bool), expected, np.finfo("float64").min)
+        assert_close(backend.numpy(scores), expected, 64 * EPS)
+
+    law()
+
+
+def test_matrix(backend: Backend) -> None:
+    """Attention weights are softmax over the real keys alone, and 0 for the others (Vaswani et al., equation 1)."""
+
+    @cases(40)
+    @given(attention_cases())
+    def law(case: AttentionCase) -> None:
+        q, k = backend.array(case.query), backend.array(case.key)
+        weights = backend.numpy(softmax_attention_matrix(q, k, optional(backend, case.mask)))
+        scores = np.einsum("bhqd,bhkd->bhqk", case.query, case.key)
+        real = np.ones(scores.shape, bool) if case.mask is None else np.broadcast_to(case.mask, scores.shape).astype(bool)
+        real = real | ~real.any(axis=-1, keepdims=True)
+        shifted = scores - scores.max(axis=-1, keepdims=True)
+        exponentials = np.where(real, np.exp(shifted), 0.0)
+        expected = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        if case.mask is not None:  # a row without a real key attends to all keys equally
+            nothing = ~np.broadcast_to(case.mask, scores.shape).astype(bool).any(axis=-1, keepdims=True)
+            expected = np.where(nothing, 1 / scores.shape[-1], expected)
+        assert_close(weights, expected, 64 * EPS)
+
+    law()
+
+
+@contextmanager
+def tiny_blocks(queries: int, scores: int, worth: int) -> Iterator[None]:
+    """Blocks so small that short sequences are cut in every way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "QUERIES_PER_BLOCK", queries)
+        patch.setattr(attention, "SCORES_PER_BLOCK", scores)
+        patch.setattr(attention, "SCORES_ON_A_DEVICE", scores)
+        patch.setattr(attention, "SCORES_WORTH_A_THREAD", worth)
+        yield
+
+
+blocks = st.sampled_from([(256, 1 << 20, 1 << 16), (3, 6, 0), (1, 2, 0), (4, 1 << 20, 0), (5, 5, 10**9), (2, 1, 20)])
+
+
+def test_bounded_memory_is_the_definition(backend: Backend) -> None:
+    """Attention in blocks of queries and pieces of keys is the matrix times the values (Rabe and Staats)."""
+
+    @cases(80)
+    @given(attention_cases(), blocks)
+    def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
+        q, k, v = (backend.array(x) for x in (case.query, case.key, case.value))
+        mask = optional(backend, case.mask)
+        expected = softmax_attention_matrix(q, k, mask) @ v
+        with tiny_blocks(*sizes):
+            found = softmax_attention(q, k, v, mask)
+        assert_close(backend.numpy(found), backend.numpy(expected), ROUNDING)
+
+    law()
+
+
+def test_queries_and_keys_of_different_lengths(backend: Backend) -> None:
+    """Each query attends by itself: any number of queries, keys, leading axes and value columns; a mask per query."""
+
+    @cases(40)
+    @given(st.data(), st.sampled_from([(), (2,), (2, 3)]), blocks)
+    def law(data: st.DataObject, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> None:
+        queries, keys, values = (data.draw(st.integers(1, 5)) for _ in range(3))
+        query = data.draw(arrays((*batch, queries, 2), scale=2.0))
+        key = data.draw(arrays((*batch, keys, 2), scale=2.0))
+        value = data.draw(arrays((*batch, keys, values)))
+        mask = data.draw(masks((queries, keys)) | masks((keys,)) | masks((*batch, queries, keys)))
+        with tiny_blocks(*sizes):
+            found = backend.numpy(softmax_attention(*map(backend.array, (query, key, value, mask))))
+        every = np.broadcast_to(mask, (*batch, queries, keys))
+        for index in np.ndindex(*batch, queries):
+            head = index[:-1]
+            scores = np.where(every[index].astype(bool), key[head] @ query[index], np.finfo("float64").min)
+            assert_close(found[index], softmax(scores) @ value[head], ROUNDING)
+
+    law()
+
+
+def test_masked_rows(backend: Backend) -> None:
+    """A query without a real key gets the mean of all values (reference: finfo.min, not −∞), in any blocks."""
+
+    @cases(30)
+    @given(attention_cases(with_masks=False), blocks)
+    def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
+        mask = backend.array(np.zeros((1, case.key.shape[-2])))
+        with tiny_blocks(*sizes):
+            found = softmax_attention(*(backend.array(x) for x in (case.query, case.key, case.value)), mask)
+        expected = np.broadcast_to(case.value.mean(axis=-2, keepdims=True), case.value.shape)
+        assert_close(backend.numpy(found), expected, ROUNDING)
+
+    law()
+
+
+def test_masked_keys_do_not_matter(backend: Backend) -> None:
+    """Where a row has a real key, what masked keys and their values hold changes nothing, to the bit."""
+
+    @cases(30)
+    @given(attention_cases(with_masks=False), st.data(), blocks)
+    def law(case: AttentionCase, data: st.DataObject, sizes: tuple[int, int, int]) -> None:
+        length = case.key.shape[-2]
+        mask = data.draw(masks((length,), empty_rows=False))
+        real = mask.astype(bool)[:, None]
+        # as many changes as elements, of the same magnitude
+        key, value = np.where(real, case.key, -case.key[..., ::-1, :]), np.where(real, case.value, 3.0 - case.value)
+        with tiny_blocks(*sizes):
+            before, after = (
+                backend.numpy(softmax_attention(*map(backend.array, (case.query, k, v, mask))))
+                for k, v in ((np.array(case.key), np.array(case.value)), (key, value))
+            )
+        # the running maximum may pass through other values, which cancel up to rounding
+        assert_close(after, before, ROUNDING)
+
+    law()
+
+
+def test_order_of_the_keys(backend: Backend) -> None:
+    """Attention is a sum over a set: permuting keys with their values changes nothing but rounding."""
+
+    @cases(20)
+    @given(attention_cases(), st.data())
+    def law(case: AttentionCase, data: st.DataObject) -> None:
+        order = list(data.draw(st.permutations(range(case.key.shape[-2]))))
+        mask = None if case.mask is None else case.mask[..., order]
+        before = softmax_attention(*(backend.array(x) for x in (case.query, case.key, case.value)), optional(backend, case.mask))
+        key, value = case.key[..., order, :], case.value[..., order, :]
+        after = softmax_attention(*(backend.array(x) for x in (case.query, key, value)), optional(backend, mask))
+        assert_close(backend.numpy(after), backend.numpy(before), ROUNDING)
+
+    law()
+
+
+def test_long_rows() -> None:
+    """With its real block sizes too, attention over more scores than one block holds is the definition."""
+    generator = np.random.default_rng(0)
+    query, key, value = (generator.standard_normal((2, 700, 3)) for _ in range(3))
+    mask = generator.random((2, 1, 700)) < 0.7
+    expected = softmax_attention_matrix(query, key, mask) @ value
+    assert_close(softmax_attention(query, key, value, mask), expected, ROUNDING)
+    few = generator.standard_normal((2, 4100, 3))
+    with tiny_blocks(512, 1 << 19, 1 << 16):
+        expected = softmax_attention_matrix(query, few) @ few
+        assert_close(softmax_attention(query, few, few), expected, ROUNDING)

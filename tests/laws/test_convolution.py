@@ -1,0 +1,108 @@
+"""The depthwise convolution of the values."""
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nystrom_np.functional import convolution, depthwise_conv, shifted_sum_conv
+from nystrom_np.testing import arrays
+from tests.backends import Backend
+from tests.laws.tools import assert_close, cases, eps
+
+FORMS = [depthwise_conv, shifted_sum_conv]
+sizes = st.sampled_from([1, 3, 5, 9, 13])
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
+    """Values (batch, heads, length, dim), filters, and how many positions make a block."""
+    batch, heads, length, dim = (draw(st.integers(1, most)) for most in (2, 3, 9, 2))
+    value = draw(arrays((batch, heads, length, dim)))
+    return value, draw(arrays((heads, 1, draw(sizes), 1))), draw(st.sampled_from([64, 1, 2, 5]))
+
+
+def convolve(backend: Backend, form: object, value: np.ndarray, weight: np.ndarray, block: int = 64) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "POSITIONS_PER_BLOCK", block)
+        return backend.numpy(form(backend.array(value), backend.array(weight)))
+
+
+ROUNDING = 13 * 16 * eps("float64")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_scipy(form: object, backend: Backend) -> None:
+    """Each column is ``scipy.signal.correlate(v, w, "same")``: zeros outside, the filter not flipped."""
+
+    @cases(40)
+    @given(convolutions())
+    def law(drawn: tuple[np.ndarray, np.ndarray, int]) -> None:
+        value, weight, block = drawn
+        found = convolve(backend, form, value, weight, block)
+        half = weight.shape[2] // 2
+        padded = np.pad(value, [(0, 0), (0, 0), (half, half), (0, 0)])
+        for b, h, d in np.ndindex(value.shape[0], value.shape[1], value.shape[3]):
+            expected = scipy.signal.correlate(padded[b, h, :, d], weight[h, 0, :, 0], mode="valid", method="direct")
+            assert_close(found[b, h, :, d], expected, ROUNDING)
+
+    law()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_delta(form: object, backend: Backend) -> None:
+    """A filter of one 1 shifts the values by its distance from the middle, and zeros move in; to the bit."""
+
+    @cases(20)
+    @given(convolutions(), st.data())
+    def law(drawn: tuple[np.ndarray, np.ndarray, int], data: st.DataObject) -> None:
+        value, weight, block = drawn
+        size, length = weight.shape[2], value.shape[2]
+        tap = data.draw(st.integers(0, size - 1))
+        delta = np.zeros(weight.shape)
+        delta[:, :, tap] = 1.0
+        found = convolve(backend, form, value, delta, block)
+        sources = np.arange(length) + tap - size // 2
+        inside = ((sources >= 0) & (sources < length))[:, None]
+        expected = np.where(inside, value[:, :, np.clip(sources, 0, length - 1)], 0.0)
+        np.testing.assert_array_equal(found, expected)
+
+    law()
+
+
+def test_linear_in_both(backend: Backend) -> None:
+    """Convolution is linear in the values and in the filters, and heads do not mix."""
+
+    @cases(20)
+    @given(convolutions(), st.integers(-3, 3))
+    def law(drawn: tuple[np.ndarray, np.ndarray, int], factor: int) -> None:
+        value, weight, block = drawn
+        other, turned = value[..., ::-1, :], weight[::-1]
+        sum_of_values = convolve(backend, depthwise_conv, factor * value + other, weight, block)
+        values = [convolve(backend, depthwise_conv, v, weight, block) for v in (value, other)]
+        assert_close(sum_of_values, factor * values[0] + values[1], 8 * ROUNDING)
+        sum_of_filters = convolve(backend, depthwise_conv, value, factor * weight + turned, block)
+        filters = [convolve(backend, depthwise_conv, value, w, block) for w in (weight, turned)]
+        assert_close(sum_of_filters, factor * filters[0] + filters[1], 8 * ROUNDING)
+
+    law()
+
+
+def test_fast_form_is_the_definition(backend: Backend) -> None:
+    """The Toeplitz products are the sum over taps, also where sequence and filter are longer than a block."""
+    generator = np.random.default_rng(0)
+    for length, size in ((150, 65), (64, 65), (65, 3), (20, 65), (129, 129)):
+        value, weight = generator.standard_normal((2, 2, length, 3)), generator.standard_normal((2, 1, size, 1))
+        found = convolve(backend, depthwise_conv, value, weight)
+        assert_close(found, convolve(backend, shifted_sum_conv, value, weight), 64 * size * eps("float64"))
+
+
+def test_leading_axes(backend: Backend) -> None:
+    """Leading axes are a batch: any number of them, none too."""
+    generator = np.random.default_rng(0)
+    value, weight = generator.standard_normal((2, 3, 2, 5, 4)), generator.standard_normal((2, 1, 3, 1))
+    for form in FORMS:
+        whole = convolve(backend, form, value, weight)
+        for index in np.ndindex(2, 3):
+            assert_close(convolve(backend, form, value[index], weight), whole[index], ROUNDING)

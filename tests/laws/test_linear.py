@@ -1,0 +1,41 @@
+"""Look-ups and affine maps."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nystrom_np.functional import embedding, linear
+from nystrom_np.testing import arrays
+from tests.backends import Backend
+from tests.laws.tools import assert_close, cases, eps, shapes
+
+EPS = eps("float64")
+
+
+def test_linear(backend: Backend) -> None:
+    """Each output is the sum of the inputs times a row of W, plus the bias (``torch.nn.functional.linear``)."""
+
+    @cases(40)
+    @given(st.data(), shapes, st.integers(1, 4), st.booleans())
+    def law(data: st.DataObject, shape: tuple[int, ...], outputs: int, biased: bool) -> None:
+        x, weight = data.draw(arrays(shape)), data.draw(arrays((outputs, shape[-1])))
+        bias = data.draw(arrays((outputs,))) if biased else None
+        found = linear(backend.array(x), backend.array(weight), None if bias is None else backend.array(bias))
+        expected = (x[..., None, :] * weight).sum(axis=-1) + (0 if bias is None else bias)
+        assert_close(backend.numpy(found), expected, 64 * shape[-1] * EPS)
+
+    law()
+
+
+def test_embedding(backend: Backend) -> None:
+    """A look-up is the product of one-hot rows with the table, to the bit."""
+
+    @cases(20)
+    @given(st.data(), shapes, arrays((5, 3)))
+    def law(data: st.DataObject, shape: tuple[int, ...], table: np.ndarray) -> None:
+        count = int(np.prod(shape))
+        ids = np.array(data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))).reshape(shape)
+        found = backend.numpy(embedding(backend.array(ids), backend.array(table)))
+        np.testing.assert_array_equal(found, (ids[..., None] == np.arange(5)).astype(float) @ table)
+
+    law()

@@ -1,0 +1,175 @@
+"""Threads: results in order, exceptions unchanged, and BLAS left as it was found."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import threadpoolctl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nystrom_np import parallel
+from nystrom_np.parallel import parallel_map, row_blocks, thread_count
+from tests.laws.tools import cases
+
+
+def blas_threads() -> list[int]:
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture(autouse=True)
+def restored() -> object:
+    """After each of these tests BLAS has the threads it had before."""
+    before = blas_threads()
+    assert before
+    yield
+    assert blas_threads() == before
+
+
+def test_map() -> None:
+    """The result is that of a list comprehension, in its order, for any number of threads and items."""
+
+    @cases(30)
+    @given(st.lists(st.integers(), max_size=20), st.none() | st.integers(0, 4))
+    def law(items: list[int], threads: int | None) -> None:
+        assert parallel_map(lambda x: 2 * x, items, threads) == [2 * x for x in items]
+
+    law()
+
+
+def test_order_does_not_depend_on_time() -> None:
+    """Results keep the order of the items also where the first takes longest, and more than one thread works."""
+
+    def slow(seconds: float) -> tuple[float, int]:
+        time.sleep(seconds)
+        return seconds, threading.get_ident()
+
+    results = parallel_map(slow, [0.05, 0.0, 0.03, 0.0], threads=3)
+    assert [seconds for seconds, _ in results] == [0.05, 0.0, 0.03, 0.0]
+    assert len({thread for _, thread in results}) > 1
+    assert threading.get_ident() not in {thread for _, thread in results}
+
+
+def test_one_thread_is_the_callers() -> None:
+    """With one thread or one item nothing leaves the calling thread, nor is BLAS touched."""
+    for items, threads in (([1, 2], 1), ([1], 4)):
+        found = parallel_map(lambda _: (threading.get_ident(), blas_threads()), items, threads)
+        assert found == [(threading.get_ident(), blas_threads())] * len(items)
+
+
+def test_blas_is_held_to_one_thread() -> None:
+    """While threads work, each has one BLAS thread."""
+    assert parallel_map(lambda _: set(blas_threads()), [0, 1, 2], threads=2) == [{1}] * 3
+
+
+def test_exception() -> None:
+    """The first item's exception is raised unchanged, what waits is dropped, and BLAS is restored."""
+    started: list[int] = []
+
+    def fail(item: int) -> None:
+        started.append(item)
+        if item == 0:
+            raise KeyError("the first")
+        time.sleep(0.01)
+        raise ValueError("a later one")
+
+    before = blas_threads()
+    with pytest.raises(KeyError, match="the first"):
+        parallel_map(fail, range(1000), threads=2)
+    assert blas_threads() == before
+    assert len(started) < 1000
+    assert parallel_map(abs, [-1, -2], threads=2) == [1, 2]  # and the threads are still there
+
+
+def test_nothing_runs_on_after_an_exception() -> None:
+    """When the call returns, with an exception too, no item is still being worked on."""
+    running = []
+
+    def work(item: int) -> None:
+        if item == 0:
+            raise ValueError("at once")
+        running.append(item)
+        time.sleep(0.05)
+        running.remove(item)
+
+    with pytest.raises(ValueError, match="at once"):
+        parallel_map(work, [0, 1, 2], threads=3)
+    assert running == []
+
+
+def test_nested() -> None:
+    """Inside a thread there is one thread: nested calls run serially there, and the outer count comes back."""
+    before = thread_count()
+
+    def outer(item: int) -> tuple[int, list[int], bool]:
+        me = threading.get_ident()
+        inner = parallel_map(lambda x: (x * item, threading.get_ident()), [1, 2, 3])
+        return thread_count(), [x for x, _ in inner], {thread for _, thread in inner} == {me}
+
+    assert parallel_map(outer, [1, 10], threads=2) == [(1, [1, 2, 3], True), (1, [10, 20, 30], True)]
+    assert thread_count() == before
+
+
+def test_concurrent_callers() -> None:
+    """Calls from several threads at once do not disturb each other, nor leave BLAS limited (an overlap would)."""
+    before = blas_threads()
+    generator = np.random.default_rng(0)
+    matrices = generator.standard_normal((6, 20, 20))
+
+    def call(seed: int) -> bool:
+        found = parallel_map(lambda x: x @ x, list(matrices * seed), threads=2)
+        return all(np.array_equal(y, x @ x) for x, y in zip(matrices * seed, found, strict=True))
+
+    with ThreadPoolExecutor(4) as callers:
+        assert all(callers.map(call, range(1, 25)))
+    assert blas_threads() == before
+
+
+def test_context() -> None:
+    """``numpy.errstate`` of the caller holds in the threads, and theirs does not leak out."""
+
+    def divide(x: float) -> float:
+        return float(np.float64(x) / np.float64(0.0))
+
+    with np.errstate(divide="ignore"):
+        assert parallel_map(divide, [1.0, -1.0], threads=2) == [np.inf, -np.inf]
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        parallel_map(divide, [1.0, 1.0], threads=2)
+
+
+def test_thread_count_obeys_limits() -> None:
+    """As many threads as BLAS may use: a limit set with threadpoolctl is obeyed, and while it holds only."""
+    before = thread_count()
+    assert before == max(blas_threads())
+    for limit in (1, 2):
+        with threadpoolctl.threadpool_limits(limit, user_api="blas"):
+            assert thread_count() == max(blas_threads())
+    assert thread_count() == before
+
+
+def test_row_blocks() -> None:
+    """Blocks are a partition, in order, of sizes that differ in the last alone, none too large, and feed all threads."""
+
+    @cases(100)
+    @given(st.integers(0, 300), st.integers(1, 100), st.integers(1, 4))
+    def law(rows: int, most: int, threads: int) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parallel, "thread_count", lambda: threads)
+            found = row_blocks(rows, most)
+        assert [i for block in found for i in range(rows)[block]] == list(range(rows))
+        sizes = [block.stop - block.start for block in found]
+        assert all(0 < size <= most for size in sizes)
+        assert len(set(sizes[:-1])) <= 1
+        assert not sizes or sizes[-1] <= sizes[0]
+        # as few rounds as the bound allows: one block more per thread would not be needed
+        assert len(found) <= -(-rows // (most * threads)) * threads
+
+    law()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parallel, "thread_count", lambda: 2)
+        assert row_blocks(1024, 256) == [slice(0, 256), slice(256, 512), slice(512, 768), slice(768, 1024)]
+        assert row_blocks(100, 256) == [slice(0, 50), slice(50, 100)]
+        assert row_blocks(600, 256) == [slice(0, 150), slice(150, 300), slice(300, 450), slice(450, 600)]
+        assert row_blocks(1, 256) == [slice(0, 1)]
