@@ -1,7 +1,7 @@
 """Small models with peaked attention, and the encoder written a second time, as plainly as possible.
 
-`textbook` shares nothing with the package but the parameters: loops over sequences, heads and positions in float64.
-What the package computes in blocks, threads and bounded memory is compared with it.
+`textbook` shares nothing with the package but the parameters: loops over sequences, heads and positions in
+float64. What the package computes in blocks, threads and bounded memory is compared with it.
 """
 
 import math
@@ -166,7 +166,10 @@ def textbook(
     act: Callable[[np.ndarray], np.ndarray] | None = None,
     attend: Attend | None = None,
 ) -> Textbook:
-    """Embeddings and layers of a model. `attend` is (config, q, k, v, mask, conv weight) → context, attention."""
+    """Embeddings and layers of a model.
+
+    `attend` is (config, query, key, value, mask, convolution weight) → (context, attention).
+    """
     config = model.config
     p = {name.removeprefix("nystromformer."): np.float64(value) for name, value in model.state_dict().items()}
     words = (

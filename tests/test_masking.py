@@ -1,5 +1,6 @@
-"""Three ways to treat padding, on both branches: as the reference does, as the authors did, and without influence."""
+"""Three ways to treat padding, on both branches: the reference's, the authors', and without any influence."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from tests.models import (
     inputs_for,
     labels_for,
     logits_of,
+    plain_softmax,
     textbook,
     token_ids,
 )
@@ -128,9 +130,6 @@ def authors_attention(config, query, key, value, mask, conv):
     m = config.num_landmarks
     exact = m == config.segment_means_seq_len or length <= m
     bounds = [i * (length // m) + max(0, i - (m - length % m)) for i in range(m + 1)]
-    softmax = lambda s: (
-        np.exp(s - s.max(-1, keepdims=True)) / np.exp(s - s.max(-1, keepdims=True)).sum(-1, keepdims=True)
-    )  # noqa: E731
     context, attention = np.zeros_like(value), np.zeros((batch, heads, length, length if exact else m))
     kernels = {}
     for b, h in np.ndindex(batch, heads):
@@ -138,15 +137,15 @@ def authors_attention(config, query, key, value, mask, conv):
         q, k = query[b, h] * real, key[b, h] * real
         minus = -1e9 * (1.0 - mask[b])
         if exact:
-            kernels[b, h] = (softmax(q @ k.T + minus),)
+            kernels[b, h] = (plain_softmax(q @ k.T + minus),)
             continue
-        q_means = np.array(
-            [sum(q[t] for t in range(i, j)) / (j - i) for i, j in zip(bounds, bounds[1:], strict=False)]
+        q_means = np.array([sum(q[t] for t in range(i, j)) / (j - i) for i, j in pairwise(bounds)])
+        k_means = np.array([sum(k[t] for t in range(i, j)) / (j - i) for i, j in pairwise(bounds)])
+        kernels[b, h] = (
+            plain_softmax(q @ k_means.T),
+            plain_softmax(q_means @ k_means.T),
+            plain_softmax(q_means @ k.T + minus),
         )
-        k_means = np.array(
-            [sum(k[t] for t in range(i, j)) / (j - i) for i, j in zip(bounds, bounds[1:], strict=False)]
-        )
-        kernels[b, h] = softmax(q @ k_means.T), softmax(q_means @ k_means.T), softmax(q_means @ k.T + minus)
     for b, h in np.ndindex(batch, heads):
         if exact:
             attention[b, h] = kernels[b, h][0]
@@ -237,7 +236,7 @@ def assert_equals_real_alone(model, arguments, tolerance=1e-10):
 @settings(max_examples=40)
 @given(data=st.data())
 def test_invariant_equals_the_real_tokens_alone(data):
-    """Every pattern of padding, on both branches, with few tokens or many, tokens in order and holes closed."""
+    """Every pattern of padding, on both branches, with few tokens or many: in order, holes closed."""
     branch = data.draw(st.sampled_from(sorted(BRANCHES)), "branch")
     length = data.draw(st.integers(1, 24), "length")
     batch = data.draw(st.integers(1, 3), "batch")
@@ -366,7 +365,7 @@ def test_invariant_reads_the_first_real_token(model, branch):
     ],
 )
 def test_loss_of_a_padded_batch(model, branch):
-    """The loss is what the unpadded sequences give, averaged as the loss averages: over tokens or sequences."""
+    """The loss is what the unpadded sequences give, averaged over tokens or over sequences."""
     head = build(model, branch, masking="invariant")
     length = 11
     ids = token_ids(3, 3, length) if model is CHOICE else token_ids(3, length)

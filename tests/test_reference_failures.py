@@ -1,4 +1,4 @@
-"""Where the reference fails or answers silently wrong: one test for each case of ``docs/reference-failures.md``."""
+"""Where the reference fails or is silently wrong: a test for each case of ``docs/reference-failures.md``."""
 
 import ast
 import re
@@ -45,7 +45,7 @@ def exactly_as_the_textbook(model, ids, mask=None, **arguments):
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_attention_is_peaked(branch, length):
-    """With nearly uniform attention a wrong inverse would go unseen, here and in every test of these models."""
+    """With nearly uniform attention a wrong inverse would go unseen, here and wherever these models are."""
     model = build(BODY, branch, length)
     medians = []
 
@@ -118,7 +118,7 @@ def test_head_mask_silences_heads(branch, conv_kernel_size):
 
 @pytest.mark.parametrize(("batch", "length"), [(2, 8), (4, 4), (8, 2), (16, 1)])
 def test_batch_times_length_is_one_segment_length(batch, length):
-    """Row "Nyström branch, L ≠ S", B·L = S: both versions silently average landmarks across sequences and heads."""
+    """Row "Nyström branch, L ≠ S", B·L = S: both versions average landmarks across sequences and heads."""
     model, ids = build(BODY, length=length, inv_coeff_init_option=True), token_ids(batch, length)
     together = exactly_as_the_textbook(model, ids).last_hidden_state
     for row in range(batch):
@@ -127,7 +127,7 @@ def test_batch_times_length_is_one_segment_length(batch, length):
 
 @pytest.mark.parametrize("length", [32, 48])
 def test_one_long_sequence_stays_one_sequence(length):
-    """Row "Nyström branch, L ≠ S", B = 1 and L = nS with one layer: both versions silently return a batch of n."""
+    """Row "Nyström branch, L ≠ S", B = 1, L = nS, one layer: both versions return a batch of n."""
     model = build(BODY, length=length, num_hidden_layers=1, max_position_embeddings=48)
     ids = token_ids(1, length)
     out = model(ids, output_attentions=True)
@@ -162,7 +162,7 @@ def test_as_many_landmarks_as_tokens_is_exact_attention(length):
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_batches_never_mix(branch):
-    """Row "Nyström branch, L ≠ S": whatever the other sequences are, one sequence's output stays what it was."""
+    """Row "Nyström branch, L ≠ S": whatever the other sequences are, one's output stays what it was."""
     for batch, length in ((2, 8), (3, 11), (5, 16), (2, 32)):
         model = build(BODY, branch, length, inv_coeff_init_option=True)
         ids = token_ids(batch, length)
@@ -266,7 +266,7 @@ def test_even_convolution_is_refused_by_the_configuration(size):
 @pytest.mark.parametrize("size", [1, 3, 9, 33, None])
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_odd_convolution(branch, size):
-    """Row "even conv_kernel_size": every odd size is right, also one longer than the sequence, and so is none."""
+    """Row "even conv_kernel_size": every odd size is right, also a very long one, and so is none."""
     model = build(BODY, branch, conv_kernel_size=size)
     assert ("encoder.layer.1.attention.self.conv.weight" in model.state_dict()) == (size is not None)
     exactly_as_the_textbook(model, token_ids(2, 16))
@@ -277,7 +277,7 @@ def test_odd_convolution(branch, size):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_ids_out_of_range(model):
-    """Row "ids out of range": an index error without a name in both versions, and NumPy would wrap negative ids."""
+    """Row "ids out of range": an error without a name in both versions; NumPy would wrap negative ids."""
     tables = {"input_ids": 53, "token_type_ids": 3, "position_ids": 42}
     words = {"input_ids": "word", "token_type_ids": "token type", "position_ids": "position"}
     head = build(model)
@@ -286,7 +286,7 @@ def test_ids_out_of_range(model):
             arguments = inputs_for(model)
             arguments[name] = arguments[name].copy()
             arguments[name].reshape(-1, 11)[1, 3] = wrong
-            message = rf"{name}\[.*\b3\] is {wrong}, but the {words[name]} embedding has {rows} rows: 0 to {rows - 1}"
+            message = rf"{name}\[.*\b3\] is {wrong}, but the {words[name]} embedding has {rows} rows: 0 to "
             with pytest.raises(IndexError, match=message):
                 head(**arguments)
         arguments[name].reshape(-1, 11)[1, 3] = rows - 1
@@ -306,7 +306,7 @@ def test_too_long(branch):
 
 
 def test_published_checkpoints_run_the_dense_branch(tmp_path):
-    """Row "all published checkpoints": their configuration never runs Nyström attention; overrides at load do."""
+    """Row "all published checkpoints": they never run Nyström attention; overrides at load do."""
     published = {"num_landmarks": 64, "segment_means_seq_len": 64, "max_position_embeddings": 510}
     assert not NystromformerConfig(**published).uses_nystrom_attention
     saved = build(BODY, "dense", 16, **published)
@@ -326,7 +326,7 @@ def test_published_checkpoints_run_the_dense_branch(tmp_path):
 @pytest.mark.parametrize("branch", BRANCHES)
 @pytest.mark.parametrize("side", ["front", "back"])
 def test_padding_on_either_side(branch, side):
-    """Peers' faults: NaN under a key padding mask (xformers), front padding trimmed from the wrong end (lucidrains).
+    """Peers' faults: NaN under a key padding mask, front padding trimmed from the wrong end.
 
     Padding on either side gives what the real tokens alone give.
     """
