@@ -1,0 +1,187 @@
+"""Without a GPU: everything the package takes from the array module exists in CuPy, with the arguments it passes.
+
+CuPy imports without a GPU. Its functions' signatures, and for ufuncs the keyword arguments that its kernels take,
+are compared with what the package's code says.
+"""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import nystrom_np
+from nystrom_np.functional import ACTIVATIONS
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # CuPy warns where it finds no CUDA
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed (390 MB): pip install cupy-cuda12x")
+
+PACKAGE = Path(nystrom_np.__file__).parent
+MODULE_NAMES = ("xp", "cupy")  # what the package calls an array module
+UFUNC_KEYWORDS = {"out", "dtype", "casting"}
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield str(path.relative_to(PACKAGE)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def dotted(node: ast.AST) -> tuple[str, ...]:
+    """``xp.linalg.svd`` → ("xp", "linalg", "svd"); ``get_array_module(…).eye`` → ("xp", "eye"); else ()."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute):
+        names.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name):
+        names.append(node.id)
+    elif isinstance(node, ast.Call) and dotted(node.func)[-1:] == ("get_array_module",):
+        names.append("xp")
+    else:
+        return ()
+    return tuple(reversed(names))
+
+
+def used() -> Iterator[tuple[str, tuple[str, ...], int, set[str]]]:
+    """Each name taken from an array module: where, its path, and how it is called (positional count, keywords)."""
+    for file, tree in sources():
+        calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Attribute) or id(node) in inner:
+                continue
+            path = dotted(node)
+            if path[:1] and path[0] in MODULE_NAMES and path[1] != "__name__":
+                call = calls.get(id(node))
+                starred = call is not None and any(isinstance(arg, ast.Starred) for arg in call.args)
+                count = -1 if call is None or starred else len(call.args)
+                keywords = {word.arg for word in call.keywords if word.arg} if call else set()
+                yield f"{file}:{node.lineno}", path[1:], count, keywords
+
+
+def resolve(path: tuple[str, ...]) -> Any:
+    found: Any = cupy
+    for name in path:
+        found = getattr(found, name)
+    return found
+
+
+def test_something_is_found() -> None:
+    names = {".".join(path) for _, path, _, _ in used()}
+    assert {"exp", "linalg.svd", "concatenate", "where", "eye"} <= names
+
+
+def test_functions_exist_with_their_arguments() -> None:
+    missing = []
+    for place, path, count, keywords in used():
+        call = f"{place}: cupy.{'.'.join(path)}({count} arguments, {sorted(keywords)})"
+        try:
+            function = resolve(path)
+        except AttributeError:
+            missing.append(f"{call}: no such name")
+            continue
+        if count < 0 or isinstance(function, type):
+            continue
+        if isinstance(function, cupy.ufunc):
+            if not keywords <= UFUNC_KEYWORDS or count > function.nin + function.nout:
+                missing.append(call)
+            continue
+        try:
+            signature = inspect.signature(function)
+        except ValueError:
+            continue  # compiled, without a signature
+        try:
+            signature.bind(*[None] * count, **dict.fromkeys(keywords))
+        except TypeError as error:
+            missing.append(f"{call}: {error}")
+    assert not missing, "\n".join(missing)
+
+
+ARRAY_METHODS = {name for name in dir(np.ndarray) if not name.startswith("_")}
+# methods of arrays that other objects have too, where the package calls those (lists, dictionaries, paths, files)
+SHARED = {"copy", "sort", "view", "tofile", "resize", "item", "data", "base", "real", "imag", "newbyteorder"}
+
+
+def test_array_methods_exist_in_cupy() -> None:
+    """Every attribute that is a NumPy array's, in the files that compute, is a CuPy array's too."""
+    computing = ("functional", "model")
+    names = {
+        (file, node.lineno, node.attr)
+        for file, tree in sources()
+        if file.split("/")[0] in computing
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ARRAY_METHODS - SHARED
+    }
+    assert len({name for _, _, name in names}) > 10
+    assert [place for place in names if not hasattr(cupy.ndarray, place[2])] == []
+
+
+METHOD_KEYWORDS = {
+    "astype": {"dtype", "order", "casting", "subok", "copy"},
+    "sum": {"axis", "dtype", "out", "keepdims"},
+    "mean": {"axis", "dtype", "out", "keepdims"},
+    "max": {"axis", "out", "keepdims"},
+    "min": {"axis", "out", "keepdims"},
+    "any": {"axis", "out", "keepdims"},
+    "all": {"axis", "out", "keepdims"},
+    "reshape": {"order"},
+    "argmax": {"axis", "dtype", "out", "keepdims"},
+}
+
+
+def test_array_methods_take_their_keywords() -> None:
+    """The keyword arguments of array methods are those of CuPy's (its methods are compiled: the list is from its docs)."""
+    wrong = [
+        f"{file}:{node.lineno}: .{node.func.attr}({word.arg}=…)"
+        for file, tree in sources()
+        if file.split("/")[0] in ("functional", "model")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHOD_KEYWORDS
+        for word in node.keywords
+        if word.arg and word.arg not in METHOD_KEYWORDS[node.func.attr] and dotted(node.func)[:1] != ("np",)
+    ]
+    assert wrong == []
+
+
+def unallocated(shape: tuple[int, ...], dtype: str) -> Any:
+    """A CuPy array that points nowhere: it can be asked for its shape and traced, not computed with."""
+    memory = cupy.cuda.UnownedMemory(1 << 12, 1 << 20, None, device_id=0)
+    return cupy.ndarray(shape, dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "linear"])
+def test_activations_are_traced(name: str, dtype: str) -> None:
+    """``cupy.fuse`` can turn each activation into one kernel: it traces the formula before it needs a GPU."""
+    try:
+        have_gpu = cupy.cuda.runtime.getDeviceCount() > 0
+    except cupy.cuda.runtime.CUDARuntimeError:
+        have_gpu = False
+    if have_gpu:
+        pytest.skip("there is a GPU: the laws run the kernel itself")
+    function = inspect.unwrap(ACTIVATIONS[name])  # the formula, without fuse and without run-time type checks
+    fusion = cupy.fuse(function)
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced, and only then stopped by the missing GPU
+        fusion(unallocated((2, 3), dtype))
+    assert fusion.new_fusion is None
+    assert len(fusion._memo) == 1
+
+
+def test_stand_in_has_nothing_that_cupy_lacks() -> None:
+    """The strict stand-in's functions and methods exist in CuPy, with the keyword arguments that it lets through."""
+    from tests import backends
+
+    for table, where in ((backends._METHODS, cupy.ndarray), (backends._FUNCTIONS, cupy), (backends._READING, cupy)):
+        for name, keywords in backends._table(table):
+            function = getattr(where, name)
+            try:
+                parameters = inspect.signature(function).parameters
+            except ValueError:
+                continue
+            if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                continue
+            assert set(keywords.split()) <= parameters.keys() | {"newshape"}, name
+    for name in backends._UFUNCS.split():
+        assert isinstance(getattr(cupy, name), cupy.ufunc), name
