@@ -491,3 +491,49 @@ def test_files_that_are_not_what_they_should_be(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         NystromformerTokenizer.from_pretrained(folder_with(tmp_path, **{name: content}))
+
+
+# What AlbertTokenizerFast of transformers 4.37.2 makes of the shipped files
+
+
+@pytest.mark.parametrize(
+    ("text", "ids", "ends", "decoded"),
+    [
+        (
+            "Paris is the [MASK] of France.",
+            [2, 489, 53, 5, 4, 11, 547, 9, 3],
+            [0, 5, 8, 12, 19, 22, 29, 30, 0],
+            "[CLS] paris is the[MASK] of france.[SEP]",
+        ),
+        (
+            "Café — naïve ÉCOLE",
+            [2, 153, 67, 10, 307, 375, 116, 7, 10, 280, 54, 3],
+            [0, 2, 3, 4, 6, 9, 12, 13, 14, 16, 18, 0],
+            "[CLS] cafe — naive ecole[SEP]",
+        ),
+        (
+            "[MASK][MASK] a [MASK]b",
+            [2, 4, 4, 15, 4, 35, 3],
+            [0, 6, 12, 14, 21, 22, 0],
+            "[CLS][MASK][MASK] a[MASK]b[SEP]",
+        ),
+        ("😀 中文", [2, 7, 1, 7, 1, 3], [0, 1, 1, 2, 4, 0], "[CLS] <unk> <unk>[SEP]"),
+        ("a\tb\nc", [2, 15, 81, 110, 3], [0, 1, 3, 5, 0], "[CLS] a b c[SEP]"),
+        ("   ", [2, 7, 3], [0, 3, 0], "[CLS] [SEP]"),
+    ],
+)
+def test_the_shipped_tokenizer(
+    weights: Path, text: str, ids: list[int], ends: list[int], decoded: str
+) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "tokenizer")
+    encoding = tokenizer(text, return_offsets_mapping=True)
+    assert encoding.input_ids == ids
+    assert [end for _, end in encoding.offset_mapping] == ends
+    assert tokenizer.decode(ids) == decoded
+
+
+def test_the_shipped_tokenizer_on_a_truncated_pair(weights: Path) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "tokenizer")
+    encoding = tokenizer("The old king", "of the city of London", truncation=True, max_length=9)
+    assert encoding.input_ids == [2, 5, 643, 140, 3, 11, 5, 228, 3]
+    assert encoding.token_type_ids == [0, 0, 0, 0, 0, 1, 1, 1, 1]
