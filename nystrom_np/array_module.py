@@ -20,6 +20,7 @@ __all__ = [
     "fuse",
     "get_array_module",
     "move_like",
+    "overwrite",
     "special",
     "to_device",
     "to_numpy",
@@ -28,8 +29,9 @@ __all__ = [
 Array = Any
 """What jaxtyping annotations wrap: an array of any backend (``Float[Array, "batch length dim"]``)."""
 
-ELEMENTS_PER_BLOCK = 1 << 14
-"""Elements that :func:`fuse` handles at a time on NumPy: a block and its temporaries stay in a core's cache."""
+ELEMENTS_PER_BLOCK = 1 << 17
+"""Elements that :func:`fuse` handles at a time on NumPy: few enough that a block and its temporaries stay in the
+cache, and enough that threads seldom wait for each other between two operations."""
 
 
 class DeviceError(ValueError):
@@ -245,6 +247,32 @@ def special(module: Any) -> Any:
     return functions
 
 
+def overwrite(x: Array, function: Callable[[Array], Array]) -> Array:
+    """Return ``function(x)`` for a row-wise function, in the memory of x where this saves time.
+
+    NumPy takes fresh memory from the system for a large array and pays for each of its pages; CuPy keeps a pool.
+
+    Parameters
+    ----------
+    x : array of floats, (rows, width)
+        Given up by the caller: its values may be gone.
+    function : callable
+        Takes rows (n, width) to rows of the same shape and dtype, each row alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> overwrite(np.array([[1.0, 4.0]]), np.sqrt)
+    array([[1., 2.]])
+    """
+    if get_array_module(x) is not np:
+        return function(x)
+    rows = max(1, ELEMENTS_PER_BLOCK // x.shape[-1])
+    for start in range(0, len(x), rows):
+        x[start : start + rows] = function(x[start : start + rows])
+    return x
+
+
 def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """Make an elementwise formula take one pass over memory.
 
@@ -274,7 +302,8 @@ def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     def fused(x: Array) -> Array:
         module = get_array_module(x)
         if module is np:
-            return _in_blocks(function, x)
+            with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
+                return _in_blocks(function, x)
         if module.__name__ != "cupy":
             return function(x)
         if not compiled:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-__all__ = ["parallel_map", "row_blocks", "thread_count", "using_threads"]
+__all__ = ["one_blas_thread", "parallel_map", "row_blocks", "thread_count", "using_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,6 +89,26 @@ def thread_count() -> int:
         return 1
     limit = getattr(_inside, "limit", None)
     return _blas_threads.count() if limit is None else limit
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS to one thread in this block, where there are threads of our own to take its place.
+
+    For a whole forward pass, since BLAS threads that were just used go on spinning for the next product, and would
+    take a core from our threads.
+
+    Examples
+    --------
+    >>> with one_blas_thread():
+    ...     parallel_map(abs, [-2, 3])
+    [2, 3]
+    """
+    if thread_count() == 1:
+        yield
+        return
+    with _blas_threads.limited():
+        yield
 
 
 @contextmanager

@@ -79,7 +79,9 @@ def gelu_10(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @fuse
 def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The tanh form of GELU: x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))), Nyströmformer's default.
+    """The tanh form of GELU: x/2 · (1 + tanh u) with u = √(2/π) (x + 0.044715 x³), Nyströmformer's default.
+
+    Computed as x · σ(2u) = x / (1 + e⁻²ᵘ), which is the same and takes half the time.
 
     Parameters
     ----------
@@ -100,9 +102,18 @@ def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
     >>> gelu_new(np.array([-1.0, 0.0, 1.0])).round(4)
     array([-0.1588,  0.    ,  0.8412])
     """
-    xp = get_array_module(x)
-    # x + 0.044715 x³ in products: a power would take fifty times as long
-    return 0.5 * x * (1.0 + xp.tanh(math.sqrt(2.0 / math.pi) * x * (1.0 + 0.044715 * x * x)))
+    return _tanh_gelu(x, math.sqrt(2.0 / math.pi))
+
+
+def _tanh_gelu(x: Float[Array, "..."], scale: float) -> Float[Array, "..."]:
+    # −2u in products, since a power would take fifty times as long; where e⁻²ᵘ is ∞ the quotient is 0, as it should
+    exponent = x * x
+    exponent *= -2.0 * scale * 0.044715
+    exponent -= 2.0 * scale
+    exponent *= x
+    denominator = get_array_module(x).exp(exponent)
+    denominator += 1.0
+    return x / denominator
 
 
 @fuse
@@ -115,8 +126,7 @@ def gelu_fast(x: Float[Array, "..."]) -> Float[Array, "..."]:
     >>> gelu_fast(np.array([-1.0, 0.0, 1.0])).round(4)
     array([-0.1588,  0.    ,  0.8412])
     """
-    xp = get_array_module(x)
-    return 0.5 * x * (1.0 + xp.tanh(0.7978845608 * x * (1.0 + 0.044715 * x * x)))
+    return _tanh_gelu(x, 0.7978845608)
 
 
 @fuse

@@ -4,12 +4,15 @@ import numpy as np
 from jaxtyping import Float
 
 from nystrom_np.array_module import Array, get_array_module
-from nystrom_np.parallel import parallel_map
+from nystrom_np.parallel import parallel_map, row_blocks
 
 __all__ = ["depthwise_conv", "shifted_sum_conv"]
 
-POSITIONS_PER_BLOCK = 64
-"""Outputs per Toeplitz product: about a filter's length, so that half of the band is not zero."""
+OUTPUTS = 64
+"""Outputs of one Toeplitz product: about a filter's length, so that half of the band is not zero."""
+
+VALUES_PER_BLOCK = 1 << 18
+"""Values that a thread convolves at a time (1 MB in float32)."""
 
 
 def shifted_sum_conv(
@@ -36,7 +39,9 @@ def shifted_sum_conv(
 
 
 def depthwise_conv(
-    value: Float[Array, "*batch heads length dim"], weight: Float[Array, "heads 1 size 1"]
+    value: Float[Array, "*batch heads length dim"],
+    weight: Float[Array, "heads 1 size 1"],
+    add_to: Float[Array, "*batch heads length dim"] | None = None,
 ) -> Float[Array, "*batch heads length dim"]:
     """Convolve the values along the sequence, one filter for each head: out[t] = Σₛ w[s] · v[t + s − size//2].
 
@@ -50,6 +55,8 @@ def depthwise_conv(
     value : array of floats, (..., heads, length, dim)
     weight : array of floats, (heads, 1, size, 1)
         Odd size.
+    add_to : array, same shape as value, optional
+        Changed in place: the convolution is added to it, and it is returned.
 
     Returns
     -------
@@ -67,20 +74,42 @@ def depthwise_conv(
     array([20., 41.,  2.])
     """
     xp = get_array_module(value, weight)
-    size, length = weight.shape[-2], value.shape[-2]
-    bands = _toeplitz(weight[:, 0, :, 0], min(POSITIONS_PER_BLOCK, length))
-    out = xp.empty_like(value)
+    size, (heads, length, dim) = weight.shape[-2], value.shape[-3:]
+    band = _toeplitz(weight[:, 0, :, 0], OUTPUTS)
+    out = xp.zeros_like(value) if add_to is None else add_to
 
-    def convolve(head: tuple[int, ...]) -> None:
-        for start in range(0, length, POSITIONS_PER_BLOCK):
-            stop = min(start + POSITIONS_PER_BLOCK, length)
-            first = start - size // 2  # what the block's first output sees; the sequence may begin later
-            seen = slice(max(first, 0), min(stop + size // 2, length))
-            band = bands[head[-1:]][..., : stop - start, seen.start - first : seen.stop - first]
-            out[head][..., start:stop, :] = band @ value[head][..., seen, :]
+    def convolve(group: slice) -> None:
+        some, target = value[..., group, :, :], out[..., group, :, :]
+        positions = length if xp is not np else VALUES_PER_BLOCK // (some.size // length)
+        step = max(1, positions // OUTPUTS) * OUTPUTS
+        for start in range(0, length, step):
+            windows = _windows(some, start, min(start + step, length), size)
+            products = band[group, None] @ windows  # (..., group, windows, outputs, dim)
+            flat = products.reshape(*products.shape[:-3], -1, dim)
+            target[..., start : start + step, :] += flat[..., : min(step, length - start), :]
 
-    parallel_map(convolve, list(np.ndindex(*value.shape[:-2])) if xp is np else [()])
+    parallel_map(convolve, row_blocks(heads, heads) if xp is np else [slice(0, heads)])
     return out
+
+
+def _windows(
+    value: Float[Array, "*heads length dim"], start: int, stop: int, size: int
+) -> Float[Array, "*heads windows inputs dim"]:
+    """What the Toeplitz products of positions start … stop see: overlapping views of them and their margins.
+
+    Outside the sequence there are zeros.
+    """
+    xp = get_array_module(value)
+    *heads, length, dim = value.shape
+    count = -(-(stop - start) // OUTPUTS)
+    first = start - size // 2
+    seen = slice(max(first, 0), min(first + count * OUTPUTS + size - 1, length))
+    padded = xp.zeros((*heads, count * OUTPUTS + size - 1, dim), dtype=value.dtype)
+    padded[..., seen.start - first : seen.stop - first, :] = value[..., seen, :]
+    *outer, along, across = padded.strides
+    return xp.lib.stride_tricks.as_strided(
+        padded, (*heads, count, OUTPUTS + size - 1, dim), (*outer, OUTPUTS * along, along, across)
+    )
 
 
 def _toeplitz(filters: Float[Array, "heads size"], outputs: int) -> Float[Array, "heads outputs inputs"]:

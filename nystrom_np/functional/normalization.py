@@ -91,7 +91,10 @@ def layer_norm(
     array([-1.,  1.])
     """
     xp = get_array_module(x)
-    centred = widen(x)
-    centred = centred - centred.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    return (centred * (1.0 / xp.sqrt(variance + eps)) * weight + bias).astype(x.dtype, copy=False)
+    wide = widen(x)
+    y = wide - wide.mean(axis=-1, keepdims=True)
+    variance = (y * y).mean(axis=-1, keepdims=True)
+    y *= 1.0 / xp.sqrt(variance + eps)  # in place from here: y is ours
+    y *= weight
+    y += bias
+    return y.astype(x.dtype, copy=False)

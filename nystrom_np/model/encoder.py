@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
-from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.array_module import Array, get_array_module, overwrite
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.functional import (
     depthwise_conv,
@@ -143,11 +143,9 @@ def encoder_layer(
 
     def after_attention(context: Array, x: Array) -> tuple[Array]:
         output = p["attention"]["output"]
-        attended = linear(context, **output["dense"]) + x
-        return (feed_forward(p, config, layer_norm(attended, **output["LayerNorm"], eps=config.layer_norm_eps)),)
+        return (feed_forward(p, config, add_and_norm(output["LayerNorm"], config, linear(context, **output["dense"]), x)),)
 
-    (x,) = over_rows(after_attention, context, x, widths=(x.shape[-1],), most=config.chunk_size_feed_forward)
-    return x, weights
+    return over_rows(after_attention, context, x, width=x.shape[-1], most=config.chunk_size_feed_forward)[0], weights
 
 
 def feed_forward(
@@ -159,10 +157,16 @@ def feed_forward(
     ----------
     ``NystromformerIntermediate`` and ``NystromformerOutput`` in transformers 4.37.2.
     """
-    hidden = get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"]))
-    return layer_norm(
-        linear(hidden, **p["output"]["dense"]) + x, **p["output"]["LayerNorm"], eps=config.layer_norm_eps
-    )
+    hidden = overwrite(linear(x, **p["intermediate"]["dense"]), get_activation(config.hidden_act))
+    return add_and_norm(p["output"]["LayerNorm"], config, linear(hidden, **p["output"]["dense"]), x)
+
+
+def add_and_norm(
+    p: Parameters, config: NystromformerConfig, y: Float[Array, "*rows dim"], x: Float[Array, "*rows dim"]
+) -> Float[Array, "*rows dim"]:
+    """End a block: LayerNorm(y + x), the block's result and its input. The result is given up."""
+    y += x
+    return layer_norm(y, **p, eps=config.layer_norm_eps)
 
 
 def self_attention(
@@ -232,7 +236,7 @@ def attention_with_skip(
         query, key, convolved = query * real, key * real, value * real
     context, weights = attention(config, query, key, value, mask, output_attentions)
     if "conv" in p:
-        context += depthwise_conv(convolved, p["conv"]["weight"].astype(query.dtype, copy=False))
+        depthwise_conv(convolved, p["conv"]["weight"].astype(query.dtype, copy=False), add_to=context)
     return context, weights
 
 
@@ -245,9 +249,12 @@ def project(
     scale = (width // heads) ** 0.25
 
     def rows(x: Array) -> tuple[Array, Array, Array]:
-        return linear(x, **p["query"]) / scale, linear(x, **p["key"]) / scale, linear(x, **p["value"])
+        query, key, value = linear(x, **p["query"]), linear(x, **p["key"]), linear(x, **p["value"])
+        query /= scale  # in place: they are ours
+        key /= scale
+        return query, key, value
 
-    projected = over_rows(rows, x, widths=(width,) * 3)
+    projected = over_rows(rows, x, outputs=3, width=width)
     return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in projected]
 
 
@@ -306,8 +313,8 @@ def inverse(config: NystromformerConfig) -> Callable[[Array], Array]:
 
 
 def over_rows(
-    function: Callable[..., tuple[Array, ...]], *arrays: Array, widths: tuple[int, ...], most: int = 0
-) -> tuple[Array, ...]:
+    function: Callable[..., tuple[Array, ...]], *arrays: Array, outputs: int = 1, width: int, most: int = 0
+) -> Float[Array, "{outputs} batch length {width}"]:
     """Apply a position-wise function to arrays (B, L, ·), in blocks of positions that threads share.
 
     A block goes through all steps of the function while it lies in the cache, matrix products included.
@@ -317,41 +324,35 @@ def over_rows(
     function : callable
         Takes a block of rows (n, ·) of each array, returns a tuple of arrays (n, width).
     *arrays : arrays, (B, L, ·)
-    widths : tuple of int
-        Of the results.
+    outputs, width : int
+        How many results there are, and their last axis.
     most : int
         Rows to a block, if positive.
 
     Returns
     -------
-    tuple of arrays, (B, L, width)
+    array, (outputs, B, L, width)
 
     Examples
     --------
     >>> import numpy as np
-    >>> (double,) = over_rows(lambda x: (x + x,), np.ones((1, 2, 3)), widths=(3,))
-    >>> double.shape, float(double.sum())
-    ((1, 2, 3), 12.0)
+    >>> over_rows(lambda x: (x + x,), np.ones((1, 2, 3)), width=3)
+    array([[[[2., 2., 2.],
+             [2., 2., 2.]]]])
     """
     xp = get_array_module(*arrays)
     batch, length, _ = arrays[0].shape
     rows = batch * length
-    together = xp is not np or rows < ROWS_WORTH_A_THREAD
-    blocks = (
-        row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK)
-        if most > 0 or not together
-        else [slice(0, rows)]
-    )
     flat = [array.reshape(rows, array.shape[-1]) for array in arrays]
-    if len(blocks) == 1:
-        return tuple(
-            y.reshape(batch, length, width) for y, width in zip(function(*flat), widths, strict=True)
-        )
-    out = [xp.empty((rows, width), dtype=arrays[0].dtype) for width in widths]
+    # one array for all results: large ones come in huge pages, and the C library keeps what is freed for the next
+    out = xp.empty((outputs, rows, width), dtype=arrays[0].dtype)
 
-    def apply(rows: slice) -> None:
-        for whole, part in zip(out, function(*(array[rows] for array in flat)), strict=True):
-            whole[rows] = part
+    def apply(block: slice) -> None:
+        for whole, part in zip(out, function(*(array[block] for array in flat)), strict=True):
+            whole[block] = part
 
-    parallel_map(apply, blocks)
-    return tuple(whole.reshape(batch, length, width) for whole, width in zip(out, widths, strict=True))
+    if most > 0 or (xp is np and rows >= ROWS_WORTH_A_THREAD):
+        parallel_map(apply, row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK))
+    else:
+        apply(slice(0, rows))
+    return out.reshape(outputs, batch, length, width)

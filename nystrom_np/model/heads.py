@@ -160,7 +160,7 @@ class NystromformerForMaskedLM(_HeadedModel):
             hidden = get_activation(config.hidden_act)(linear(x, **p["transform"]["dense"]))
             return (layer_norm(hidden, **p["transform"]["LayerNorm"], eps=config.layer_norm_eps),)
 
-        (transformed,) = over_rows(transform, x, widths=(config.hidden_size,))
+        (transformed,) = over_rows(transform, x, width=config.hidden_size)
         return linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])
 
 

@@ -10,6 +10,7 @@ from nystrom_np.model.inputs import Checks, Inputs, check_inputs
 from nystrom_np.model.packing import Encoded, pack
 from nystrom_np.model.parameters import body_shapes
 from nystrom_np.outputs import BaseModelOutput
+from nystrom_np.parallel import one_blas_thread
 
 __all__ = ["NystromformerModel"]
 
@@ -122,6 +123,11 @@ class NystromformerModel(NystromformerPreTrainedModel):
         with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         if inputs.real is not None:
             inputs = pack(inputs, config, self._home)
+        with one_blas_thread():
+            return self._encode(inputs, bool(with_states), bool(with_attentions))
+
+    def _encode(self, inputs: Inputs, with_states: bool, with_attentions: bool) -> Encoded:
+        config, packing = self.config, inputs.packing
         x = embed(
             self._tree["embeddings"],
             config,
@@ -131,13 +137,12 @@ class NystromformerModel(NystromformerPreTrainedModel):
             inputs.position_ids,
             self.compute_dtype,
         )
-        packing = inputs.packing
         segments = None if packing is None else packing.segments
         states, attentions = [x], []
         for layer in range(config.num_hidden_layers):
             p = self._tree["encoder"]["layer"][str(layer)]
             head_mask = None if inputs.head_mask is None else inputs.head_mask[layer]
-            x, weights = encoder_layer(p, config, x, inputs.mask, head_mask, segments, bool(with_attentions))
+            x, weights = encoder_layer(p, config, x, inputs.mask, head_mask, segments, with_attentions)
             if with_states:
                 states.append(x)
             if with_attentions:
