@@ -117,6 +117,7 @@ class NystromformerTokenizer:
         self._special = _add_tokens(backend, self.config)
         backend.no_padding()
         backend.no_truncation()
+        self._file: bytes | None = None  # the tokenizer.json that says the same as the backend
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> "NystromformerTokenizer":
@@ -166,10 +167,14 @@ class NystromformerTokenizer:
         values = read_json_object(config) if config.exists() else {}
         if "added_tokens_decoder" not in values and names.exists():
             values |= read_json_object(names)
+        added = backend.get_added_tokens_decoder()
         try:
-            return cls(backend, values)
+            tokenizer = cls(backend, values)
         except ValueError as error:
             raise ValueError(f"{config} or {names.name}: {error}") from error
+        if backend.get_added_tokens_decoder() == added:
+            tokenizer._file = content
+        return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``.
@@ -178,6 +183,10 @@ class NystromformerTokenizer:
         ----------
         folder : path
             Made if it does not exist. Each file is replaced as a whole or not at all.
+
+        Notes ----- A ``tokenizer.json`` to which nothing was added is written as it was read, to the byte.
+        Otherwise the library writes it, and older versions of the library may not read that: transformers
+        4.37.2 needs one that was made with tokenizers 0.15.
 
         Examples
         --------
@@ -195,14 +204,14 @@ class NystromformerTokenizer:
         names = {name: token for name, token in self._special.items() if token is not None}
         with _settings:
             self._set(None, None, NO_LIMIT)
-            backend = self.backend.to_str(pretty=True)
+            backend = self._file or self.backend.to_str(pretty=True).encode()
         for name, content in (
             ("tokenizer.json", backend),
-            ("tokenizer_config.json", json.dumps(self.config, indent=2, ensure_ascii=False)),
-            ("special_tokens_map.json", json.dumps(names, indent=2, ensure_ascii=False)),
+            ("tokenizer_config.json", _to_json(self.config)),
+            ("special_tokens_map.json", _to_json(names)),
         ):
             with replacing(folder / name) as temporary:
-                temporary.write_text(content + "\n", encoding="utf-8")
+                temporary.write_bytes(content)
 
     def __call__(
         self,
@@ -688,6 +697,10 @@ def _ids(ids: Any) -> list[int]:
         if not isinstance(index, int | np.integer) or isinstance(index, bool):
             raise TypeError(f"ids are integers of one sequence, found {_kind(index)}")
     return [int(index) for index in ids]
+
+
+def _to_json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _content(token: Any) -> str:

@@ -362,6 +362,23 @@ def test_save_then_load_is_the_same_tokenizer(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_to_which_nothing_was_added_is_written_as_it_was_read(weights: Path, tmp_path: Path) -> None:
+    # Older versions of the tokenizers library do not read what newer ones write.
+    NystromformerTokenizer.from_pretrained(weights / "tokenizer").save_pretrained(tmp_path)
+    original = (weights / "tokenizer" / "tokenizer.json").read_bytes()
+    assert (tmp_path / "tokenizer.json").read_bytes() == original
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "[FILL]"}', encoding="utf-8")
+    (tmp_path / "special_tokens_map.json").unlink()
+    changed = NystromformerTokenizer.from_pretrained(tmp_path)
+    changed.save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() != original
+    assert (
+        NystromformerTokenizer.from_pretrained(tmp_path).pad_token_id
+        == changed.pad_token_id
+        == len(changed) - 1
+    )
+
+
 # Errors
 
 
