@@ -16,6 +16,7 @@ from .cases import Case
 from .environment import python
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 ANSWER_SECONDS = 1800
 
 
@@ -83,7 +84,7 @@ def _answer(number: int, told: dict, outputs: dict[str, np.ndarray]) -> Answer:
 
 
 def run_inside(version: str, *command: str | Path) -> str:
-    """Run a script with the reference's interpreter; return what it printed."""
+    """Run a script or module of this repository with the reference's interpreter; return what it printed."""
     interpreter = python(version)
     # No PYTHONPATH: what is importable beside the tests must not shadow what the environment holds.
     kept = {
@@ -92,8 +93,12 @@ def run_inside(version: str, *command: str | Path) -> str:
     told = {**kept, "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [str(interpreter), *map(str, command)],
-        capture_output=True, text=True, timeout=ANSWER_SECONDS, env={**told, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        env={**told, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=ANSWER_SECONDS,
+    )
     if done.returncode:
         raise RuntimeError(f"the reference {version} failed:\n{done.stderr[-4000:]}")
     return done.stdout

@@ -86,7 +86,7 @@ class Peaks:
         return split if dense else split.reshape(batch, heads, m, -1, hidden // heads).mean(-2)
 
 
-def reorder(model: torch.nn.Module, seed: int) -> torch.nn.Module:
+def reorder(model: torch.nn.Module, seed: int) -> None:
     """Put the neurons of each layer in another order, which changes no output but by rounding."""
     state = np.random.RandomState(seed)
     heads = model.config.num_attention_heads
@@ -104,7 +104,6 @@ def reorder(model: torch.nn.Module, seed: int) -> torch.nn.Module:
             order = torch.from_numpy(state.permutation(layer.intermediate.dense.out_features))
             _reorder_rows(layer.intermediate.dense, order)
             layer.output.dense.weight.data = layer.output.dense.weight.data[:, order]
-    return model
 
 
 def _within_heads(hidden: int, heads: int, state: np.random.RandomState) -> torch.Tensor:
@@ -124,12 +123,12 @@ def float32_distance(
     One run may come near by luck, above all where an output is a few numbers. So it is the largest distance
     of RUNS runs, each with the neurons in another order.
     """
+    model = build(item, weights, torch.float32)
     farthest = dict.fromkeys(exact, 0.0)
-    for seed in range(RUNS):
-        model = build(item, weights, torch.float32)
-        single = call(
-            model if seed == 0 else reorder(model, seed), inputs, item.get("flags", {}), torch.float32
-        )
+    for run in range(RUNS):
+        if run > 0:
+            reorder(model, seed=run)
+        single = call(model, inputs, item.get("flags", {}), torch.float32)
         farthest = {name: max(farthest[name], _distance(exact[name], single[name])) for name in exact}
     return {name: {"float32_distance": distance} for name, distance in farthest.items()}
 
