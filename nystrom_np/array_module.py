@@ -301,14 +301,12 @@ def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
     def fused(x: Array) -> Array:
         module = get_array_module(x)
-        if module is np:
-            with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
-                return _in_blocks(function, x)
-        if module.__name__ != "cupy":
-            return function(x)
-        if not compiled:
-            compiled.append(module.fuse(function))
-        return compiled[0](x)
+        if module.__name__ == "cupy":
+            if not compiled:
+                compiled.append(module.fuse(function))
+            return compiled[0](x)
+        with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
+            return (_in_blocks(function, x) if module is np else function(x)).astype(x.dtype, copy=False)
 
     return update_wrapper(fused, function)
 
