@@ -14,7 +14,8 @@ from nystrom_np.parallel import parallel_map
 __all__ = ["additive_mask", "attention_scores", "softmax_attention", "softmax_attention_matrix"]
 
 QUERIES_PER_BLOCK = 256
-"""Queries of one head that a thread handles at a time: enough for an efficient matrix product."""
+"""Queries of one head that a thread handles at a time: enough for an efficient matrix product. More of them where
+there are few keys, so that blocks are worth a thread's while."""
 
 SCORES_PER_BLOCK = 1 << 20
 """Scores that a thread holds at a time (4 MB in float32): longer rows are taken in pieces."""
@@ -186,7 +187,7 @@ def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], 
     """
     *heads, queries, keys = shape
     if xp is np and math.prod(shape) > SCORES_WORTH_A_THREAD:
-        rows = QUERIES_PER_BLOCK
+        rows = max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // (4 * keys))
         together = list(np.ndindex(*heads))
     else:
         rows = max(1, SCORES_ON_A_DEVICE // max(1, math.prod(heads) * keys))

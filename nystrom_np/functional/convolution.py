@@ -32,7 +32,8 @@ def shifted_sum_conv(
     out = xp.zeros_like(value)
     for tap in range(size):
         shift = tap - size // 2
-        target = slice(max(0, -shift), max(0, min(length, length - shift)))
+        start = min(max(0, -shift), length)
+        target = slice(start, max(start, min(length, length - shift)))
         source = slice(target.start + shift, target.stop + shift)
         out[..., target, :] += weight[:, :, tap] * value[..., source, :]
     return out
