@@ -141,11 +141,14 @@ def encoder_layer(
         p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions
     )
 
-    def after_attention(context: Array, x: Array) -> tuple[Array]:
-        output = p["attention"]["output"]
-        return (feed_forward(p, config, add_and_norm(output["LayerNorm"], config, linear(context, **output["dense"]), x)),)
+    output = p["attention"]["output"]
 
-    return over_rows(after_attention, context, x, width=x.shape[-1], most=config.chunk_size_feed_forward)[0], weights
+    def after_attention(context: Array, x: Array) -> tuple[Array]:
+        x = add_and_norm(output["LayerNorm"], config, linear(context, **output["dense"]), x)
+        return (feed_forward(p, config, x),)
+
+    (x,) = over_rows(after_attention, context, x, width=x.shape[-1], most=config.chunk_size_feed_forward)
+    return x, weights
 
 
 def feed_forward(
@@ -210,7 +213,7 @@ def self_attention(
             part = (..., segments[sequence], slice(None))
             context[part], weights[sequence] = attend(query[part], key[part], value[part])
 
-        parallel_map(alone, list(segments))
+        parallel_map(alone, list(segments), threads=threads_for(query))
     if head_mask is not None:
         context *= head_mask[:, None, None].astype(x.dtype)
     return context.swapaxes(1, 2).reshape(x.shape), weights
@@ -312,6 +315,11 @@ def inverse(config: NystromformerConfig) -> Callable[[Array], Array]:
     return partial(iterative_pinv, iterations=config.pinv_iterations, initial=initial)
 
 
+def threads_for(x: Array) -> int | None:
+    """Return the threads to share work on an array: the default for NumPy, one for a device that is parallel itself."""
+    return None if get_array_module(x) is np else 1
+
+
 def over_rows(
     function: Callable[..., tuple[Array, ...]], *arrays: Array, outputs: int = 1, width: int, most: int = 0
 ) -> Float[Array, "{outputs} batch length {width}"]:
@@ -352,7 +360,7 @@ def over_rows(
             whole[block] = part
 
     if most > 0 or (xp is np and rows >= ROWS_WORTH_A_THREAD):
-        parallel_map(apply, row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK))
+        parallel_map(apply, row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK), threads=threads_for(out))
     else:
         apply(slice(0, rows))
     return out.reshape(outputs, batch, length, width)
