@@ -275,6 +275,7 @@ def _namespace() -> SimpleNamespace:
     for name, keywords in _table(_READING):
         functions[name] = _like_cupy(name, keywords, getattr(np, name), reads=True)
     svd = _like_cupy("linalg.svd", "full_matrices compute_uv", lambda *a, **k: tuple(np.linalg.svd(*a, **k)))
+    strided = np.lib.stride_tricks.as_strided
     return SimpleNamespace(
         __name__="strict",
         **functions,
@@ -288,6 +289,7 @@ def _namespace() -> SimpleNamespace:
         int32=np.int32, int64=np.int64, integer=np.integer, bool_=np.bool_,
         inf=np.inf, nan=np.nan, pi=np.pi,
         linalg=SimpleNamespace(svd=svd),
+        lib=SimpleNamespace(stride_tricks=SimpleNamespace(as_strided=_like_cupy("as_strided", "", strided))),
         special=SimpleNamespace(erf=_like_cupy("erf", "out", scipy.special.erf)),
     )  # fmt: skip
 
@@ -305,6 +307,9 @@ class Backend:
     array: Callable[[Any], Any]
     numpy: Callable[[Any], np.ndarray]
     device: str = "cpu"
+
+    def __repr__(self) -> str:
+        return f"Backend({self.name})"
 
 
 def _to_strict(value: Any) -> StrictArray:

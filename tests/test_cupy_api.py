@@ -1,7 +1,7 @@
-"""Without a GPU: everything the package takes from the array module exists in CuPy, with the arguments it passes.
+"""Without a GPU: what the package takes from the array module exists in CuPy, with the arguments it passes.
 
-CuPy imports without a GPU. Its functions' signatures, and for ufuncs the keyword arguments that its kernels take,
-are compared with what the package's code says.
+CuPy imports without a GPU. Its functions' signatures, and for ufuncs the keyword arguments that its kernels
+take, are compared with what the package's code says.
 """
 
 import ast
@@ -45,7 +45,9 @@ def dotted(node: ast.AST) -> tuple[str, ...]:
 
 
 def used() -> Iterator[tuple[str, tuple[str, ...], int, set[str]]]:
-    """Each name taken from an array module: where, its path, and how it is called (positional count, keywords)."""
+    """Each name taken from an array module: where, its path, and how it is called (positional count,
+    keywords).
+    """
     for file, tree in sources():
         calls = {id(node.func): node for node in ast.walk(tree) if isinstance(node, ast.Call)}
         inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -100,7 +102,7 @@ def test_functions_exist_with_their_arguments() -> None:
 
 
 ARRAY_METHODS = {name for name in dir(np.ndarray) if not name.startswith("_")}
-# methods of arrays that other objects have too, where the package calls those (lists, dictionaries, paths, files)
+# methods of arrays that other objects have too, where the package calls those (lists, paths, files)
 SHARED = {"copy", "sort", "view", "tofile", "resize", "item", "data", "base", "real", "imag", "newbyteorder"}
 
 
@@ -132,13 +134,17 @@ METHOD_KEYWORDS = {
 
 
 def test_array_methods_take_their_keywords() -> None:
-    """The keyword arguments of array methods are those of CuPy's (its methods are compiled: the list is from its docs)."""
+    """The keyword arguments of array methods are those of CuPy's (its methods are compiled: the list is
+    from its docs).
+    """
     wrong = [
         f"{file}:{node.lineno}: .{node.func.attr}({word.arg}=…)"
         for file, tree in sources()
         if file.split("/")[0] in ("functional", "model")
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHOD_KEYWORDS
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in METHOD_KEYWORDS
         for word in node.keywords
         if word.arg and word.arg not in METHOD_KEYWORDS[node.func.attr] and dotted(node.func)[:1] != ("np",)
     ]
@@ -163,17 +169,25 @@ def test_activations_are_traced(name: str, dtype: str) -> None:
         pytest.skip("there is a GPU: the laws run the kernel itself")
     function = inspect.unwrap(ACTIVATIONS[name])  # the formula, without fuse and without run-time type checks
     fusion = cupy.fuse(function)
-    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced, and only then stopped by the missing GPU
+    with pytest.raises(
+        cupy.cuda.runtime.CUDARuntimeError
+    ):  # traced, and only then stopped by the missing GPU
         fusion(unallocated((2, 3), dtype))
     assert fusion.new_fusion is None
     assert len(fusion._memo) == 1
 
 
 def test_stand_in_has_nothing_that_cupy_lacks() -> None:
-    """The strict stand-in's functions and methods exist in CuPy, with the keyword arguments that it lets through."""
+    """The strict stand-in's functions and methods exist in CuPy, with the keyword arguments that it lets
+    through.
+    """
     from tests import backends
 
-    for table, where in ((backends._METHODS, cupy.ndarray), (backends._FUNCTIONS, cupy), (backends._READING, cupy)):
+    for table, where in (
+        (backends._METHODS, cupy.ndarray),
+        (backends._FUNCTIONS, cupy),
+        (backends._READING, cupy),
+    ):
         for name, keywords in backends._table(table):
             function = getattr(where, name)
             try:

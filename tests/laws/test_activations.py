@@ -25,8 +25,8 @@ def tanh_gelu(x: np.ndarray, root: float = np.sqrt(2 / np.pi)) -> np.ndarray:
     return x * scipy.special.expit(2 * root * (x + 0.044715 * np.power(x, 3)))
 
 
-# Each formula in another form than the package's: 1 + erf as a normal distribution, tanh as a logistic function,
-# maxima as cases.
+# Each formula in another form than the package's: 1 + erf as a normal distribution, tanh as a logistic
+# function, maxima as cases.
 FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gelu": lambda x: x * normal_cdf(x),
     "gelu_python": lambda x: x * normal_cdf(x),
@@ -40,7 +40,9 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu2": lambda x: np.where(x > 0, x**2, 0),
     "relu6": lambda x: np.select([x < 0, x > 6], [0, 6], x),
     "leaky_relu": lambda x: np.where(x > 0, x, x / 100),
-    "selu": lambda x: np.where(x > 0, 1.0507009873554805 * x, 1.7580993408473766 * (np.exp(np.minimum(x, 0)) - 1)),
+    "selu": lambda x: np.where(
+        x > 0, 1.0507009873554805 * x, 1.7580993408473766 * (np.exp(np.minimum(x, 0)) - 1)
+    ),
     "silu": lambda x: x * scipy.special.expit(x),
     "swish": lambda x: x * scipy.special.expit(x),
     "mish": lambda x: x * (1 - 2 / (np.square(1 + np.exp(x)) + 1)),
@@ -59,7 +61,9 @@ def test_every_activation_has_a_formula() -> None:
 
 
 def test_formula(backend: Backend) -> None:
-    """Each activation is its published formula (the sources are in its docstring; transformers' ACT2FN names it)."""
+    """Each activation is its published formula (the sources are in its docstring; transformers' ACT2FN
+    names it).
+    """
 
     @cases(40)
     @given(float_arrays(scale=8.0))
@@ -73,7 +77,9 @@ def test_formula(backend: Backend) -> None:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_extremes(name: str, backend: Backend) -> None:
-    """Far out nothing overflows or becomes NaN: an activation tends to 0 or its bound below, to x or its bound above."""
+    """Far out nothing overflows or becomes NaN: an activation tends to 0 or its bound below, to x or its
+    bound above.
+    """
     far = {"float64": 1e100, "float32": 1e12, "float16": 100.0}
     above = {"gelu_10": 10, "relu6": 6, "sigmoid": 1, "tanh": 1, "laplace": 1}
     for dtype, size in far.items():
@@ -81,7 +87,12 @@ def test_extremes(name: str, backend: Backend) -> None:
         low, high = backend.numpy(ACTIVATIONS[name](backend.array(x))).astype("float64")
         size = float(x[1])
         expected_high = {"relu2": size**2, "selu": 1.0507009873554805 * size}.get(name, above.get(name, size))
-        expected_low = {"selu": -1.7580993408473766, "tanh": -1, "linear": -size, "leaky_relu": -size / 100}.get(name, 0)
+        expected_low = {
+            "selu": -1.7580993408473766,
+            "tanh": -1,
+            "linear": -size,
+            "leaky_relu": -size / 100,
+        }.get(name, 0)
         np.testing.assert_allclose(high, expected_high, rtol=2 * eps(dtype))
         np.testing.assert_allclose(low, expected_low, rtol=2 * eps(dtype))
 
@@ -95,7 +106,9 @@ def test_monotonic(name: str) -> None:
 
 
 def test_reflection(backend: Backend) -> None:
-    """f(x) − f(−x) = x wherever f(x) = x · s(x) with s(x) + s(−x) = 1 (Hendrycks and Gimpel: s is a distribution)."""
+    """f(x) − f(−x) = x wherever f(x) = x · s(x) with s(x) + s(−x) = 1 (Hendrycks and Gimpel: s is a
+    distribution).
+    """
 
     @cases(20)
     @given(float_arrays())
@@ -109,7 +122,9 @@ def test_reflection(backend: Backend) -> None:
 
 
 def test_gelu_new_is_near_gelu() -> None:
-    """The tanh form is within 4.74e-4 of GELU (and no nearer), largest near |x| = 2.70 (Hendrycks and Gimpel, section 2)."""
+    """The tanh form is within 4.74e-4 of GELU (and no nearer), largest near |x| = 2.70 (Hendrycks and
+    Gimpel, section 2).
+    """
     x = np.linspace(-10, 10, 200_001)
     distance = np.abs(functional.gelu_new(x) - functional.gelu(x))
     assert 4.73e-4 < distance.max() < 4.74e-4
@@ -117,7 +132,9 @@ def test_gelu_new_is_near_gelu() -> None:
 
 
 def test_selu_fixed_point() -> None:
-    """SELU of a standard normal variable has mean 0 and variance 1 (Klambauer et al., theorem 1): α and λ are these."""
+    """SELU of a standard normal variable has mean 0 and variance 1 (Klambauer et al., theorem 1): α and λ
+    are these.
+    """
     x, step = np.linspace(-12, 12, 480_001, retstep=True)
     density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * step
     y = functional.selu(x)
@@ -127,7 +144,9 @@ def test_selu_fixed_point() -> None:
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_blocks(name: str) -> None:
-    """An activation is elementwise: blocks of a long array, in any layout, give what each element gives alone."""
+    """An activation is elementwise: blocks of a long array, in any layout, give what each element gives
+    alone.
+    """
     x = np.linspace(-5, 5, 2 * ELEMENTS_PER_BLOCK + 6).reshape(2, -1)
     y = ACTIVATIONS[name](x)
     assert y.shape == x.shape
@@ -136,7 +155,7 @@ def test_blocks(name: str) -> None:
 
 
 def test_get_activation() -> None:
-    """A name gives its function, a callable itself, and an unknown name one error that lists what is known."""
+    """A name gives its function, a callable itself, an unknown name an error that lists what is known."""
 
     def mine(x: Any) -> Any:
         return x

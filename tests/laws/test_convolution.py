@@ -1,5 +1,7 @@
 """The depthwise convolution of the values."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -12,20 +14,24 @@ from tests.backends import Backend
 from tests.laws.tools import assert_close, cases, eps
 
 FORMS = [depthwise_conv, shifted_sum_conv]
+blocks = st.sampled_from([(64, 1 << 18), (1, 1), (2, 1 << 18), (2, 12), (5, 1), (3, 30)])
 sizes = st.sampled_from([1, 3, 5, 9, 13])
 
 
 @st.composite
-def convolutions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
-    """Values (batch, heads, length, dim), filters, and how many positions make a block."""
+def convolutions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Values (batch, heads, length, dim), filters, and how many positions and values make a block."""
     batch, heads, length, dim = (draw(st.integers(1, most)) for most in (2, 3, 9, 2))
     value = draw(arrays((batch, heads, length, dim)))
-    return value, draw(arrays((heads, 1, draw(sizes), 1))), draw(st.sampled_from([64, 1, 2, 5]))
+    return value, draw(arrays((heads, 1, draw(sizes), 1))), draw(blocks)
 
 
-def convolve(backend: Backend, form: object, value: np.ndarray, weight: np.ndarray, block: int = 64) -> np.ndarray:
+def convolve(
+    backend: Backend, form: Any, value: np.ndarray, weight: np.ndarray, block: tuple[int, int] = (64, 1 << 18)
+) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "POSITIONS_PER_BLOCK", block)
+        patch.setattr(convolution, "OUTPUTS", block[0])
+        patch.setattr(convolution, "VALUES_PER_BLOCK", block[1])
         return backend.numpy(form(backend.array(value), backend.array(weight)))
 
 
@@ -33,30 +39,32 @@ ROUNDING = 13 * 16 * eps("float64")
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_scipy(form: object, backend: Backend) -> None:
+def test_scipy(form: Any, backend: Backend) -> None:
     """Each column is ``scipy.signal.correlate(v, w, "same")``: zeros outside, the filter not flipped."""
 
     @cases(40)
     @given(convolutions())
-    def law(drawn: tuple[np.ndarray, np.ndarray, int]) -> None:
+    def law(drawn: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
         value, weight, block = drawn
         found = convolve(backend, form, value, weight, block)
         half = weight.shape[2] // 2
         padded = np.pad(value, [(0, 0), (0, 0), (half, half), (0, 0)])
         for b, h, d in np.ndindex(value.shape[0], value.shape[1], value.shape[3]):
-            expected = scipy.signal.correlate(padded[b, h, :, d], weight[h, 0, :, 0], mode="valid", method="direct")
+            expected = scipy.signal.correlate(
+                padded[b, h, :, d], weight[h, 0, :, 0], mode="valid", method="direct"
+            )
             assert_close(found[b, h, :, d], expected, ROUNDING)
 
     law()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_delta(form: object, backend: Backend) -> None:
+def test_delta(form: Any, backend: Backend) -> None:
     """A filter of one 1 shifts the values by its distance from the middle, and zeros move in; to the bit."""
 
     @cases(20)
     @given(convolutions(), st.data())
-    def law(drawn: tuple[np.ndarray, np.ndarray, int], data: st.DataObject) -> None:
+    def law(drawn: tuple[np.ndarray, np.ndarray, tuple[int, int]], data: st.DataObject) -> None:
         value, weight, block = drawn
         size, length = weight.shape[2], value.shape[2]
         tap = data.draw(st.integers(0, size - 1))
@@ -76,7 +84,7 @@ def test_linear_in_both(backend: Backend) -> None:
 
     @cases(20)
     @given(convolutions(), st.integers(-3, 3))
-    def law(drawn: tuple[np.ndarray, np.ndarray, int], factor: int) -> None:
+    def law(drawn: tuple[np.ndarray, np.ndarray, tuple[int, int]], factor: int) -> None:
         value, weight, block = drawn
         other, turned = value[..., ::-1, :], weight[::-1]
         sum_of_values = convolve(backend, depthwise_conv, factor * value + other, weight, block)
@@ -93,7 +101,10 @@ def test_fast_form_is_the_definition(backend: Backend) -> None:
     """The Toeplitz products are the sum over taps, also where sequence and filter are longer than a block."""
     generator = np.random.default_rng(0)
     for length, size in ((150, 65), (64, 65), (65, 3), (20, 65), (129, 129)):
-        value, weight = generator.standard_normal((2, 2, length, 3)), generator.standard_normal((2, 1, size, 1))
+        value, weight = (
+            generator.standard_normal((2, 2, length, 3)),
+            generator.standard_normal((2, 1, size, 1)),
+        )
         found = convolve(backend, depthwise_conv, value, weight)
         assert_close(found, convolve(backend, shifted_sum_conv, value, weight), 64 * size * eps("float64"))
 
@@ -106,3 +117,29 @@ def test_leading_axes(backend: Backend) -> None:
         whole = convolve(backend, form, value, weight)
         for index in np.ndindex(2, 3):
             assert_close(convolve(backend, form, value[index], weight), whole[index], ROUNDING)
+
+
+def test_added_in_place(backend: Backend) -> None:
+    """With ``add_to`` the convolution is added to an array, which is returned itself; values are left
+    alone.
+    """
+
+    @cases(15)
+    @given(convolutions())
+    def law(drawn: tuple[np.ndarray, np.ndarray, tuple[int, int]]) -> None:
+        value, weight, _ = drawn
+        expected = convolve(backend, depthwise_conv, value, weight)
+        v, kept = backend.array(value), np.array(value)
+        total = backend.array(np.array(value[..., ::-1, :]))
+        assert depthwise_conv(v, backend.array(weight), add_to=total) is total
+        assert_close(backend.numpy(total), value[..., ::-1, :] + expected, ROUNDING)
+        np.testing.assert_array_equal(backend.numpy(v), kept)
+
+    law()
+
+
+def test_long_sequences() -> None:
+    """With its real block sizes, a sequence of several blocks and an odd rest is the definition."""
+    generator = np.random.default_rng(0)
+    value, weight = generator.standard_normal((2, 9001, 31)), generator.standard_normal((2, 1, 7, 1))
+    assert_close(depthwise_conv(value, weight), shifted_sum_conv(value, weight), 1e-13)

@@ -1,4 +1,6 @@
-"""What holds for every function: arguments are left alone, layout does not matter, dtype and device are kept."""
+"""What holds for every function: arguments are left alone, layout does not matter, dtype and device are
+kept.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -49,28 +51,41 @@ def table(dtype: str) -> st.SearchStrategy[Arguments]:
 # Every function, the arguments it takes, and how to call it.
 CALLS: dict[str, tuple[Callable[[str], Any], Callable[..., Any]]] = {
     **{f.__name__: (several((3, 5)), f) for f in ACTIVATIONS.values()},
-    "additive_mask": (lambda dtype: st.tuples(masks((2, 3))), lambda mask: functional.additive_mask(mask, "float64")),
+    "additive_mask": (
+        lambda dtype: st.tuples(masks((2, 3))),
+        lambda mask: functional.additive_mask(mask, "float64"),
+    ),
     "attention_scores": (
         attention_arguments,
         lambda q, k, v, mask: functional.attention_scores(q, k, mask * 0 + 1),
     ),
-    "binary_cross_entropy_with_logits": (several((2, 3), (2, 3)), functional.binary_cross_entropy_with_logits),
+    "binary_cross_entropy_with_logits": (
+        several((2, 3), (2, 3)),
+        functional.binary_cross_entropy_with_logits,
+    ),
     "cross_entropy": (with_labels, functional.cross_entropy),
     "depthwise_conv": (several((2, 3, 5, 2), (3, 1, 3, 1)), functional.depthwise_conv),
     "embedding": (table, functional.embedding),
     "initial_inverse": (distributions, functional.initial_inverse),
     "iterative_pinv": (distributions, lambda a: functional.iterative_pinv(a, iterations=3)),
-    "layer_norm": (several((3, 4), (4,), (4,)), lambda x, *affine: functional.layer_norm(x, *affine, eps=1.0)),
+    "layer_norm": (
+        several((3, 4), (4,), (4,)),
+        lambda x, *affine: functional.layer_norm(x, *affine, eps=1.0),
+    ),
     "linear": (several((2, 3, 4), (5, 4), (5,)), functional.linear),
     "log_softmax": (several((3, 4)), functional.log_softmax),
     "mean_squared_error": (several((2, 3), (2, 3)), functional.mean_squared_error),
     "nystrom_attention": (
         attention_arguments,
-        lambda q, k, v, mask: functional.nystrom_attention(q / 4, k / 4, v, 4, mask, functional.initial_inverse),
+        lambda q, k, v, mask: functional.nystrom_attention(
+            q / 4, k / 4, v, 4, mask, functional.initial_inverse
+        ),
     ),
     "nystrom_attention_matrix": (
         attention_arguments,
-        lambda q, k, v, mask: functional.nystrom_attention_matrix(q / 4, k / 4, 4, mask, functional.initial_inverse),
+        lambda q, k, v, mask: functional.nystrom_attention_matrix(
+            q / 4, k / 4, 4, mask, functional.initial_inverse
+        ),
     ),
     "nystrom_kernels": (
         attention_arguments,
@@ -102,9 +117,11 @@ def results(backend: Backend, name: str, arguments: Arguments) -> list[Any]:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_arguments_and_layout(name: str, backend: Backend) -> None:
-    """No argument is written to (read-only ones are drawn too), and memory layout changes results by rounding alone."""
+    """No argument is written to (read-only ones are drawn too), and memory layout changes results by
+    rounding alone.
+    """
 
-    @cases(15)
+    @cases(8)
     @given(CALLS[name][0]("float64"))
     def law(arguments: Arguments) -> None:
         plain = [np.array(x, order="C") for x in arguments]
@@ -118,7 +135,9 @@ def test_arguments_and_layout(name: str, backend: Backend) -> None:
         for one, other in zip(found, expected, strict=True):
             one, other = backend.numpy(one), backend.numpy(other)
             assert one.shape == other.shape
-            np.testing.assert_allclose(one, other, rtol=0, atol=256 * eps("float64") * max(1.0, np.abs(other).max()))
+            np.testing.assert_allclose(
+                one, other, rtol=0, atol=256 * eps("float64") * max(1.0, np.abs(other).max())
+            )
 
     law()
 
@@ -126,9 +145,11 @@ def test_arguments_and_layout(name: str, backend: Backend) -> None:
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("name", CALLS)
 def test_dtype_and_device(name: str, dtype: str, backend: Backend) -> None:
-    """The dtype that goes in comes out, on the device where it was, with the values of float64 up to its precision."""
+    """The dtype that goes in comes out, on the device where it was, with the values of float64 up to its
+    precision.
+    """
 
-    @cases(5)
+    @cases(3)
     @given(CALLS[name][0](dtype))
     def law(arguments: Arguments) -> None:
         floats = [x.astype("float64") if x.dtype == dtype and i >= (name == "additive_mask") else x
@@ -139,6 +160,8 @@ def test_dtype_and_device(name: str, dtype: str, backend: Backend) -> None:
             wide = "float32" if dtype == "float16" and name in WIDENED else dtype
             assert one.dtype == ("float64" if name == "additive_mask" else wide)
             one, other = backend.numpy(one).astype("float64"), backend.numpy(other)
-            np.testing.assert_allclose(one, other, rtol=0, atol=64 * eps(dtype) * max(1.0, np.abs(other).max()))
+            np.testing.assert_allclose(
+                one, other, rtol=0, atol=64 * eps(dtype) * max(1.0, np.abs(other).max())
+            )
 
     law()

@@ -13,7 +13,9 @@ EPS = eps("float64")
 
 
 def test_linear(backend: Backend) -> None:
-    """Each output is the sum of the inputs times a row of W, plus the bias (``torch.nn.functional.linear``)."""
+    """Each output is the sum of the inputs times a row of W, plus the bias
+    (``torch.nn.functional.linear``).
+    """
 
     @cases(40)
     @given(st.data(), shapes, st.integers(1, 4), st.booleans())

@@ -24,7 +24,9 @@ def labelled(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_cross_entropy(backend: Backend) -> None:
-    """The mean of −log softmax(logits)[label] over labels that are not ignored; NaN if all are (torch's too)."""
+    """The mean of −log softmax(logits)[label] over labels that are not ignored; NaN if all are (torch's
+    too).
+    """
 
     @cases(60)
     @given(labelled())
@@ -58,7 +60,9 @@ def test_ignored_index(backend: Backend) -> None:
 
 
 def test_soft_targets(backend: Backend) -> None:
-    """With a distribution for a target the loss is −Σ t log softmax; for one-hot targets that of the labels."""
+    """With a distribution for a target the loss is −Σ t log softmax; for one-hot targets that of the
+    labels.
+    """
 
     @cases(30)
     @given(arrays((4, 3)), arrays((4, 3)))
@@ -85,7 +89,9 @@ def test_mean_squared_error(backend: Backend) -> None:
         found, swapped = (
             backend.numpy(mean_squared_error(*map(backend.array, pair))) for pair in ((x, y), (y, x))
         )
-        assert_close(found, sum((a - b) ** 2 for a, b in zip(x.flat, y.flat, strict=True)) / x.size, 8 * 64 * EPS)
+        assert_close(
+            found, sum((a - b) ** 2 for a, b in zip(x.flat, y.flat, strict=True)) / x.size, 8 * 64 * EPS
+        )
         assert found == swapped
         assert (found == 0) == bool((x == y).all())
 
@@ -93,7 +99,9 @@ def test_mean_squared_error(backend: Backend) -> None:
 
 
 def test_binary_cross_entropy(backend: Backend) -> None:
-    """The mean of −t log σ(x) − (1 − t) log σ(−x) (``scipy.special.log_expit``), for any target from 0 to 1."""
+    """The mean of −t log σ(x) − (1 − t) log σ(−x) (``scipy.special.log_expit``), for any target from 0 to
+    1.
+    """
 
     @cases(40)
     @given(float_arrays(scale=32.0), st.integers(0, 8))
@@ -118,7 +126,9 @@ def test_extremes(backend: Backend) -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_long_means_in_half_precision(dtype: str, backend: Backend) -> None:
-    """Half precision is summed in float32: a mean over 100,000 rows does not overflow, and is in the input's dtype."""
+    """Half precision is summed in float32: a mean over 100,000 rows does not overflow, and is in the
+    input's dtype.
+    """
     n = 100_000
     x, y = backend.array(np.full((n, 2), 3.0, dtype)), backend.array(np.full((n, 2), 1.0, dtype))
     labels = backend.array(np.zeros(n, "int64"))

@@ -32,7 +32,7 @@ HEADS = [
     NystromformerForTokenClassification,
     NystromformerForQuestionAnswering,
 ]
-# The parity suite's bound for float64. Layers are normalised, so that rounding is not magnified without limit.
+# The parity suite's bound for float64: layers are normalised, which limits how rounding is magnified.
 ROUNDING = 1e-10
 
 
@@ -43,8 +43,12 @@ def on(backend: Backend, model: Any, dtype: str = "float64") -> Any:
 
 
 @st.composite
-def models_and_inputs(draw: st.DrawFn, head: type = NystromformerModel, **fixed: Any) -> tuple[Any, dict[str, Any]]:
-    """How to make a model (it is made outside the strategy, since run-time type checks draw random numbers), and inputs."""
+def models_and_inputs(
+    draw: st.DrawFn, head: type = NystromformerModel, **fixed: Any
+) -> tuple[Any, dict[str, Any]]:
+    """How to make a model (it is made outside the strategy, since run-time type checks draw random
+    numbers), and inputs.
+    """
     config = draw(configs(**fixed))
     return partial(head, config, seed=draw(st.integers(0, 3)), dtype="float64"), draw(model_inputs(config))
 
@@ -62,16 +66,22 @@ def outputs(backend: Backend, model: Any, inputs: dict[str, Any]) -> dict[str, n
     return arrays
 
 
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], allowed: float = ROUNDING) -> None:
+def assert_same(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], allowed: float = ROUNDING
+) -> None:
     assert found.keys() == expected.keys()
     for name in expected:
-        assert_close(found[name], expected[name], allowed * max(1.0, np.abs(expected[name]).max(initial=0)), name)
+        assert_close(
+            found[name], expected[name], allowed * max(1.0, np.abs(expected[name]).max(initial=0)), name
+        )
 
 
 def test_backends_agree(backend: Backend) -> None:
     """A model gives the same on every backend, whether its inputs come from the host or lie beside it."""
+    if backend.name == "numpy":
+        pytest.skip("the one that the others are compared with")
 
-    @cases(40)
+    @cases(10)
     @given(models_and_inputs())
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
@@ -86,12 +96,18 @@ def test_backends_agree(backend: Backend) -> None:
 
 
 def test_host_waits_once(backend: Backend) -> None:
-    """A forward pass reads the device once, at its end, if its inputs lie there; and never if they are the host's."""
+    """A forward pass reads the device once, at its end, if its inputs lie there; and never if they are the
+    host's.
+    """
     if backend.name != "strict":
         pytest.skip("only the stand-in counts reads")
 
-    @cases(30)
-    @given(st.sampled_from(HEADS[:3] + HEADS[4:]).flatmap(lambda head: models_and_inputs(head, masking="transformers")))
+    @cases(8)
+    @given(
+        st.sampled_from(HEADS[:3] + HEADS[4:]).flatmap(
+            lambda head: models_and_inputs(head, masking="transformers")
+        )
+    )
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
         model = make()
@@ -107,9 +123,11 @@ def test_host_waits_once(backend: Backend) -> None:
 
 
 def test_head_mask(backend: Backend) -> None:
-    """A masked head is one whose columns of the output projection are zero (Michel et al., arXiv 1905.10650)."""
+    """A masked head is one whose columns of the output projection are zero (Michel et al., arXiv
+    1905.10650).
+    """
 
-    @cases(30)
+    @cases(10)
     @given(models_and_inputs(), st.data())
     def law(drawn: tuple[Any, dict[str, Any]], data: st.DataObject) -> None:
         make, inputs = drawn
@@ -128,17 +146,24 @@ def test_head_mask(backend: Backend) -> None:
     law()
 
 
-@pytest.mark.parametrize("exact", [{"segment_means_seq_len": 5, "num_landmarks": 5}, {"inv_coeff_init_option": True}])
+@pytest.mark.parametrize(
+    "exact", [{"segment_means_seq_len": 5, "num_landmarks": 5}, {"inv_coeff_init_option": True}]
+)
 def test_multiple_choice(exact: dict[str, Any], backend: Backend) -> None:
     """The logit of a choice is what it gets alone (where sequences do not share an initial value)."""
 
-    @cases(15)
-    @given(models_and_inputs(NystromformerForMultipleChoice, masking="transformers", **exact), st.integers(1, 3))
+    @cases(5)
+    @given(
+        models_and_inputs(NystromformerForMultipleChoice, masking="transformers", **exact), st.integers(1, 3)
+    )
     def law(drawn: tuple[Any, dict[str, Any]], choices: int) -> None:
         make, inputs = drawn
         model = make()
         there = on(backend, model)
-        several = {name: np.stack([np.roll(x, i, axis=-1) for i in range(choices)], axis=1) for name, x in inputs.items()}
+        several = {
+            name: np.stack([np.roll(x, i, axis=-1) for i in range(choices)], axis=1)
+            for name, x in inputs.items()
+        }
         together = backend.numpy(there(**several).logits)
         assert together.shape == (len(inputs["input_ids"]), choices)
         for choice in range(choices):
@@ -148,11 +173,15 @@ def test_multiple_choice(exact: dict[str, Any], backend: Backend) -> None:
     law()
 
 
-@pytest.mark.parametrize("alone", [{"inv_coeff_init_option": True, "masking": "transformers"}, {"masking": "invariant"}])
+@pytest.mark.parametrize(
+    "alone", [{"inv_coeff_init_option": True, "masking": "transformers"}, {"masking": "invariant"}]
+)
 def test_batch_invariance(alone: dict[str, Any], backend: Backend) -> None:
-    """With each matrix's own initial value, or invariant masking, a sequence's outputs do not depend on its batch."""
+    """With each matrix's own initial value, or invariant masking, a sequence's outputs do not depend on its
+    batch.
+    """
 
-    @cases(30)
+    @cases(10)
     @given(models_and_inputs(**alone))
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
@@ -160,16 +189,20 @@ def test_batch_invariance(alone: dict[str, Any], backend: Backend) -> None:
         there = on(backend, model)
         whole = backend.numpy(there(**inputs).last_hidden_state)
         for row in range(len(whole)):
-            one = backend.numpy(there(**{name: value[row : row + 1] for name, value in inputs.items()}).last_hidden_state)
+            one = backend.numpy(
+                there(**{name: value[row : row + 1] for name, value in inputs.items()}).last_hidden_state
+            )
             assert_close(one[0], whole[row], ROUNDING)
 
     law()
 
 
 def test_padding_has_no_influence(backend: Backend) -> None:
-    """With invariant masking, real tokens get what they get alone, unpadded; padding gets zeros, whatever it holds."""
+    """With invariant masking, real tokens get what they get alone, unpadded; padding gets zeros, whatever
+    it holds.
+    """
 
-    @cases(30)
+    @cases(12)
     @given(models_and_inputs(masking="invariant"), st.data())
     def law(drawn: tuple[Any, dict[str, Any]], data: st.DataObject) -> None:
         make, inputs = drawn
@@ -190,9 +223,11 @@ def test_padding_has_no_influence(backend: Backend) -> None:
 
 
 def test_chunks_of_the_feed_forward(backend: Backend) -> None:
-    """The feed-forward block is position-wise: its chunk size changes nothing but rounding (transformers: chunking_utils)."""
+    """The feed-forward block is position-wise: its chunk size changes nothing but rounding (transformers:
+    chunking_utils).
+    """
 
-    @cases(15)
+    @cases(6)
     @given(models_and_inputs(chunk_size_feed_forward=0), st.sampled_from([-1, 1]))
     def law(drawn: tuple[Any, dict[str, Any]], size: int) -> None:
         make, inputs = drawn
@@ -207,9 +242,11 @@ def test_chunks_of_the_feed_forward(backend: Backend) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_save_and_load(head: type) -> None:
-    """What is saved and loaded is the same to the bit: parameters, configuration and outputs, in each dtype."""
+    """What is saved and loaded is the same to the bit: parameters, configuration and outputs, in each
+    dtype.
+    """
 
-    @cases(5)
+    @cases(3)
     @given(configs(), st.sampled_from(["float64", "float32", "float16"]), st.integers(0, 2))
     def law(config: NystromformerConfig, dtype: str, seed: int) -> None:
         model = head(config, seed=seed, dtype=dtype)
@@ -235,9 +272,9 @@ def test_save_and_load(head: type) -> None:
 
 
 def test_arguments_are_left_alone(backend: Backend) -> None:
-    """A forward pass writes to no input, no parameter and not to the configuration; read-only ones will do."""
+    """A forward pass writes to no input, parameter or configuration; read-only arrays will do."""
 
-    @cases(20)
+    @cases(6)
     @given(models_and_inputs())
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
@@ -245,7 +282,9 @@ def test_arguments_are_left_alone(backend: Backend) -> None:
         parameters = {name: np.array(value) for name, value in model.state_dict().items()}
         for array in (*parameters.values(), *inputs.values()):
             array.setflags(write=False)
-        there = type(model)(model.config, parameters={name: backend.array(x) for name, x in parameters.items()})
+        there = type(model)(
+            model.config, parameters={name: backend.array(x) for name, x in parameters.items()}
+        )
         before = model.config.to_dict()
         found = there(**inputs).last_hidden_state
         assert model.config.to_dict() == before
@@ -258,7 +297,7 @@ def test_arguments_are_left_alone(backend: Backend) -> None:
 def test_dtype(dtype: str, backend: Backend) -> None:
     """Every output has the parameters' dtype and lies where they do."""
 
-    @cases(10)
+    @cases(4)
     @given(models_and_inputs())
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
@@ -275,8 +314,17 @@ def test_dtype(dtype: str, backend: Backend) -> None:
 def test_activation_by_name_or_function() -> None:
     """A callable for an activation is that activation."""
     for name in ("gelu_new", "relu", "mish"):
-        base = {"vocab_size": 5, "hidden_size": 4, "num_attention_heads": 2, "intermediate_size": 3, "num_hidden_layers": 1}
-        models = [NystromformerModel(NystromformerConfig(**base, hidden_act=act)) for act in (name, ACTIVATIONS[name])]
+        base = {
+            "vocab_size": 5,
+            "hidden_size": 4,
+            "num_attention_heads": 2,
+            "intermediate_size": 3,
+            "num_hidden_layers": 1,
+        }
+        models = [
+            NystromformerModel(NystromformerConfig(**base, hidden_act=act))
+            for act in (name, ACTIVATIONS[name])
+        ]
         one, other = (model([[1, 2, 3]]).last_hidden_state for model in models)
         np.testing.assert_array_equal(one, other)
 
@@ -285,7 +333,7 @@ def test_activation_by_name_or_function() -> None:
 def test_tuples(head: type) -> None:
     """``return_dict=False`` gives the record's values that are not None, in its order."""
 
-    @cases(5)
+    @cases(2)
     @given(models_and_inputs(head if head is not NystromformerForMultipleChoice else NystromformerModel))
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn

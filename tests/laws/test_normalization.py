@@ -32,7 +32,9 @@ def test_softmax_is_a_distribution(backend: Backend) -> None:
 
 
 def test_softmax_shift(backend: Backend) -> None:
-    """Softmax does not change, to the bit, when a number is added to all scores (no sum rounds here: eighths)."""
+    """Softmax does not change, to the bit, when a number is added to all scores (no sum rounds here:
+    eighths).
+    """
 
     @cases(20)
     @given(float_arrays(), st.integers(-1000, 1000))
@@ -48,14 +50,19 @@ def test_softmax_shift(backend: Backend) -> None:
 def test_softmax_extremes(dtype: str, backend: Backend) -> None:
     """The largest finite scores overflow nowhere: the largest takes all, ties share, −∞ takes nothing."""
     top = float(np.finfo(dtype).max)
-    x = np.array([[top, -top, 0.0, -np.inf], [top, top, -top, top], [-top, -top, -np.inf, -np.inf]], dtype) / 2
+    x = (
+        np.array([[top, -top, 0.0, -np.inf], [top, top, -top, top], [-top, -top, -np.inf, -np.inf]], dtype)
+        / 2
+    )
     third = 1 / 3
     expected = np.array([[1, 0, 0, 0], [third, third, 0, third], [0.5, 0.5, 0, 0]])
     assert_close(backend.numpy(softmax(backend.array(x))), expected, eps(dtype))
 
 
 def test_log_softmax(backend: Backend) -> None:
-    """Log-softmax is the logarithm of softmax, and stays finite where softmax is 0 (``scipy.special.log_softmax``)."""
+    """Log-softmax is the logarithm of softmax, and stays finite where softmax is 0
+    (``scipy.special.log_softmax``).
+    """
 
     @cases(40)
     @given(float_arrays(scale=64.0), st.data())
@@ -77,7 +84,9 @@ def _parameters(dim: int) -> st.SearchStrategy[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_layer_norm(backend: Backend) -> None:
-    """Layer normalisation is (x − mean) / √(variance + ε) · γ + β along the last axis (Ba et al., equation 4)."""
+    """Layer normalisation is (x − mean) / √(variance + ε) · γ + β along the last axis (Ba et al., equation
+    4).
+    """
 
     @cases(40)
     @given(float_arrays(), st.sampled_from([1e-12, 1e-5, 0.25]), st.data())
@@ -139,7 +148,9 @@ def test_layer_norm_default_eps() -> None:
 def test_half_precision_does_not_overflow(backend: Backend) -> None:
     """Half precision is normalised in float32: the sum and the squares of large values do not overflow."""
     x = np.array([[60000.0, -60000.0, 60000.0, -60000.0]], "float16")
-    y = layer_norm(backend.array(x), backend.array(np.ones(4, "float16")), backend.array(np.zeros(4, "float16")))
+    y = layer_norm(
+        backend.array(x), backend.array(np.ones(4, "float16")), backend.array(np.zeros(4, "float16"))
+    )
     np.testing.assert_array_equal(backend.numpy(y), [[1, -1, 1, -1]])
     many = backend.numpy(softmax(backend.array(np.zeros(70000, "float16"))))
     assert_close(many, np.full(70000, 1 / 70000), 2.0**-24)

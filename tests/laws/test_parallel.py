@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nystrom_np import parallel
-from nystrom_np.parallel import parallel_map, row_blocks, thread_count
+from nystrom_np.parallel import one_blas_thread, parallel_map, row_blocks, thread_count, using_threads
 from tests.laws.tools import cases
 
 
 def blas_threads() -> list[int]:
-    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    return [
+        library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,9 @@ def test_map() -> None:
 
 
 def test_order_does_not_depend_on_time() -> None:
-    """Results keep the order of the items also where the first takes longest, and more than one thread works."""
+    """Results keep the order of the items also where the first takes longest, and more than one thread
+    works.
+    """
 
     def slow(seconds: float) -> tuple[float, int]:
         time.sleep(seconds)
@@ -100,7 +104,7 @@ def test_nothing_runs_on_after_an_exception() -> None:
 
 
 def test_nested() -> None:
-    """Inside a thread there is one thread: nested calls run serially there, and the outer count comes back."""
+    """Inside a thread there is one thread: nested calls run serially, and the outer count comes back."""
     before = thread_count()
 
     def outer(item: int) -> tuple[int, list[int], bool]:
@@ -113,7 +117,9 @@ def test_nested() -> None:
 
 
 def test_concurrent_callers() -> None:
-    """Calls from several threads at once do not disturb each other, nor leave BLAS limited (an overlap would)."""
+    """Calls from several threads at once do not disturb each other, nor leave BLAS limited (an overlap
+    would).
+    """
     before = blas_threads()
     generator = np.random.default_rng(0)
     matrices = generator.standard_normal((6, 20, 20))
@@ -149,8 +155,51 @@ def test_thread_count_obeys_limits() -> None:
     assert thread_count() == before
 
 
+def test_one_blas_thread() -> None:
+    """In the block BLAS has one thread, also in blocks inside it, and after it what it had before."""
+    before = blas_threads()
+    with using_threads(2):
+        with one_blas_thread():
+            assert set(blas_threads()) == {1}
+            with one_blas_thread():
+                assert parallel_map(lambda _: set(blas_threads()), [0, 1], threads=2) == [{1}, {1}]
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before
+        with pytest.raises(KeyError), one_blas_thread():
+            raise KeyError
+        assert blas_threads() == before
+    with using_threads(1), one_blas_thread():
+        assert blas_threads() == before
+
+
+def test_using_threads() -> None:
+    """The count holds in the block and in this thread alone; None changes nothing; blocks nest."""
+    before = thread_count()
+    with using_threads(3):
+        assert thread_count() == 3
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(thread_count).result() == before
+        with using_threads(None):
+            assert thread_count() == 3
+        with pytest.raises(KeyError), using_threads(1):
+            assert thread_count() == 1
+            raise KeyError
+        assert thread_count() == 3
+        threads = set(parallel_map(lambda _: (time.sleep(0.02), threading.get_ident())[1], range(6)))
+        assert len(threads) == 3
+    assert thread_count() == before
+    for count in (0, -1, True):
+        refused = pytest.raises(
+            ValueError, match=f"workers must be a positive integer or None; found {count}"
+        )
+        with refused, using_threads(count):
+            pass
+
+
 def test_row_blocks() -> None:
-    """Blocks are a partition, in order, of sizes that differ in the last alone, none too large, and feed all threads."""
+    """Blocks are a partition, in order, of sizes that differ in the last alone, none too large, and feed
+    all threads.
+    """
 
     @cases(100)
     @given(st.integers(0, 300), st.integers(1, 100), st.integers(1, 4))
