@@ -68,10 +68,10 @@ def test_ids_that_are_no_integers(name, kind):
     assert message.startswith(f"{name} {words}")
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint64"])
 @pytest.mark.parametrize("model", MODELS)
 def test_every_integer_type_is_taken(model, dtype):
-    head, given = build(model), inputs_for(model)
+    head, given = build(model, num_hidden_layers=0), inputs_for(model)
     if model is MASKED_LM and dtype.startswith("u"):
         given["labels"] = abs(given["labels"]) % 53
     if model is SEQUENCE:
@@ -84,7 +84,7 @@ def test_every_integer_type_is_taken(model, dtype):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_lists_and_tuples_are_taken(model):
-    head, given = build(model), inputs_for(model)
+    head, given = build(model, num_hidden_layers=0), inputs_for(model)
     expected = head(**given)
     for form in (
         lambda a: a.tolist(),
@@ -329,7 +329,7 @@ def test_shape_of_the_head_mask():
 
 @pytest.mark.parametrize(("model", "classes"), [(MASKED_LM, 53), (TOKEN, 4)])
 def test_labels_of_tokens(model, classes):
-    head = build(model, num_labels=4)
+    head = build(model, num_labels=4, num_hidden_layers=0)
     for wrong in (classes, -1, -99, -101, 10**9):
         labels = np.full((2, 5), -100)
         labels[1, 2] = wrong
@@ -349,7 +349,7 @@ def test_labels_of_tokens(model, classes):
 
 @pytest.mark.parametrize("problem_type", [None, "single_label_classification"])
 def test_labels_of_one_class(problem_type):
-    head = build(SEQUENCE, num_labels=3, problem_type=problem_type)
+    head = build(SEQUENCE, num_labels=3, problem_type=problem_type, num_hidden_layers=0)
     expected = "labels[1] is {}, but there are 3 classes: 0 to 2, or -100 for a label to ignore"
     for wrong in (3, -1, 100):
         assert complaint(IndexError, head, IDS, labels=[0, wrong]) == expected.format(wrong)
@@ -373,7 +373,7 @@ def test_labels_of_one_class(problem_type):
 
 @pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
 def test_labels_of_several_classes(problem_type):
-    head = build(SEQUENCE, num_labels=3, problem_type=problem_type)
+    head = build(SEQUENCE, num_labels=3, problem_type=problem_type, num_hidden_layers=0)
     for shape in ((), (2,), (3,), (2, 2), (1, 3), (2, 1), (2, 3, 1)):
         message = complaint(ValueError, head, IDS, labels=np.zeros(shape))
         assert message == f"labels must have shape (2, 3), which is (batch, num_labels); found {shape}"
@@ -386,7 +386,7 @@ def test_labels_of_several_classes(problem_type):
 
 @pytest.mark.parametrize("problem_type", [None, "regression"])
 def test_targets_of_one_number(problem_type):
-    head = build(SEQUENCE, num_labels=1, problem_type=problem_type)
+    head = build(SEQUENCE, num_labels=1, problem_type=problem_type, num_hidden_layers=0)
     for shape in ((), (1,), (3,), (2, 2), (1, 2), (2, 1, 1)):
         message = complaint(ValueError, head, IDS, labels=np.zeros(shape))
         assert (
@@ -400,7 +400,7 @@ def test_targets_of_one_number(problem_type):
 
 
 def test_targets_of_several_numbers():
-    head = build(SEQUENCE, num_labels=3, problem_type="regression")
+    head = build(SEQUENCE, num_labels=3, problem_type="regression", num_hidden_layers=0)
     logits = head(IDS).logits
     for shape in ((2, 3), (1, 3), (2, 1), (1, 1), (3,), (1,)):
         targets = np.random.RandomState(0).standard_normal(shape)
@@ -412,7 +412,7 @@ def test_targets_of_several_numbers():
 
 
 def test_labels_of_choices():
-    head, ids = build(CHOICE), token_ids(2, 3, 5)
+    head, ids = build(CHOICE, num_hidden_layers=0), token_ids(2, 3, 5)
     for wrong in (3, -1, 12):
         message = complaint(IndexError, head, ids, labels=[0, wrong])
         assert (
@@ -432,7 +432,7 @@ def test_labels_of_choices():
 
 
 def test_positions_of_answers():
-    head = build(ANSWER)
+    head = build(ANSWER, num_hidden_layers=0)
     for name, other in (("start_positions", "end_positions"), ("end_positions", "start_positions")):
         for shape in ((), (1,), (5,), (1, 2), (2, 2), (2, 1, 1)):
             message = complaint(ValueError, head, IDS, **{name: np.zeros(shape, int), other: [0, 0]})
@@ -689,8 +689,8 @@ def test_configuration_is_checked_again_when_a_model_is_made():
 def test_no_input_is_modified(model, masking, branch):
     """Neither arguments nor parameters: all of them are read-only here, and are the same afterwards."""
     fields = {"masking": masking, "num_labels": 2}
-    head = build.__wrapped__(model, branch, **fields)
-    given = inputs_for(model) | {"head_mask": np.array([[1, 0], [1, 1]])}
+    head = build.__wrapped__(model, branch, **fields, num_hidden_layers=1)
+    given = inputs_for(model) | {"head_mask": np.array([[1, 0]])}
     arrays = [*given.values(), *head.state_dict().values()]
     before = copy.deepcopy(arrays)
     for array in arrays:
@@ -735,7 +735,7 @@ def test_a_forward_pass_never_changes_the_configuration(model):
 
 def test_labels_choose_the_loss_anew_in_each_call():
     """The reference writes its first guess into the configuration, and then computes another loss."""
-    head = build.__wrapped__(SEQUENCE, num_labels=3)
+    head = build.__wrapped__(SEQUENCE, num_labels=3, num_hidden_layers=0)
     before = head.config.to_dict()
     assert before["problem_type"] is None
     logits = head(IDS).logits
