@@ -47,7 +47,7 @@ def test_additive_mask(dtype: str, backend: Backend) -> None:
 def test_scores(backend: Backend) -> None:
     """Scores are the inner products of queries and keys, plus the additive mask."""
 
-    @cases(30)
+    @cases(20)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         scores = attention_scores(
@@ -66,7 +66,7 @@ def test_matrix(backend: Backend) -> None:
     equation 1).
     """
 
-    @cases(40)
+    @cases(25)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         q, k = backend.array(case.query), backend.array(case.key)
@@ -108,7 +108,7 @@ blocks = st.sampled_from(
 def test_bounded_memory_is_the_definition(backend: Backend) -> None:
     """Attention in blocks of queries and pieces of keys is the matrix times the values (Rabe and Staats)."""
 
-    @cases(50)
+    @cases(35)
     @given(attention_cases(), blocks)
     def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
         q, k, v = (backend.array(x) for x in (case.query, case.key, case.value))
@@ -126,7 +126,7 @@ def test_queries_and_keys_of_different_lengths(backend: Backend) -> None:
     query.
     """
 
-    @cases(40)
+    @cases(25)
     @given(st.data(), st.sampled_from([(), (2,), (2, 3)]), blocks)
     def law(data: st.DataObject, batch: tuple[int, ...], sizes: tuple[int, int, int]) -> None:
         queries, keys, values = (data.draw(st.integers(1, 5)) for _ in range(3))
@@ -148,7 +148,7 @@ def test_queries_and_keys_of_different_lengths(backend: Backend) -> None:
 def test_masked_rows(backend: Backend) -> None:
     """A query without a real key gets the mean of all values (the reference adds finfo.min, not −∞)."""
 
-    @cases(30)
+    @cases(20)
     @given(attention_cases(with_masks=False), blocks)
     def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
         mask = backend.array(np.zeros((1, case.key.shape[-2])))
@@ -163,7 +163,7 @@ def test_masked_rows(backend: Backend) -> None:
 def test_masked_keys_do_not_matter(backend: Backend) -> None:
     """Where a row has a real key, what masked keys and their values hold changes nothing, to the bit."""
 
-    @cases(30)
+    @cases(20)
     @given(attention_cases(with_masks=False), st.data(), blocks)
     def law(case: AttentionCase, data: st.DataObject, sizes: tuple[int, int, int]) -> None:
         length = case.key.shape[-2]

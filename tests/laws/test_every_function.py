@@ -121,7 +121,7 @@ def test_arguments_and_layout(name: str, backend: Backend) -> None:
     rounding alone.
     """
 
-    @cases(8)
+    @cases(6)
     @given(CALLS[name][0]("float64"))
     def law(arguments: Arguments) -> None:
         plain = [np.array(x, order="C") for x in arguments]

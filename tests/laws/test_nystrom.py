@@ -50,7 +50,7 @@ def test_segment_means(backend: Backend) -> None:
     code).
     """
 
-    @cases(40)
+    @cases(25)
     @given(segmented())
     def law(drawn: tuple[np.ndarray, int]) -> None:
         x, landmarks = drawn
@@ -132,7 +132,7 @@ def test_initial_inverse(backend: Backend) -> None:
     default).
     """
 
-    @cases(40)
+    @cases(25)
     @given(row_stochastic())
     def law(a: np.ndarray) -> None:
         batch = backend.numpy(initial_inverse(backend.array(a)))
@@ -155,7 +155,7 @@ def test_one_step_is_of_third_order(initial: Any, backend: Backend) -> None:
     its cube.
     """
 
-    @cases(40)
+    @cases(25)
     @given(row_stochastic())
     def law(a: np.ndarray) -> None:
         z = [backend.numpy(iterative_pinv(backend.array(a), steps, initial)) for steps in range(8)]
@@ -186,7 +186,7 @@ def test_penrose_conditions(initial: Any, backend: Backend) -> None:
     (Penrose).
     """
 
-    @cases(40)
+    @cases(25)
     @given(row_stochastic(max_condition=1e4))
     def law(a: np.ndarray) -> None:
         z = backend.numpy(iterative_pinv(backend.array(a), 25, initial))
@@ -237,7 +237,7 @@ def low_rank(draw: st.DrawFn) -> np.ndarray:
 def test_svd_pinv(backend: Backend) -> None:
     """The inverse by singular values satisfies Penrose's conditions for any shape and rank."""
 
-    @cases(40)
+    @cases(25)
     @given(low_rank())
     def law(a: np.ndarray) -> None:
         z = backend.numpy(svd_pinv(backend.array(a)))
@@ -283,7 +283,7 @@ def test_kernels(backend: Backend) -> None:
     (equation 9).
     """
 
-    @cases(40)
+    @cases(25)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         q, k, m = case.query, case.key, case.num_landmarks
@@ -304,7 +304,7 @@ def magnification(a: np.ndarray, pinv: Any) -> float:
 def test_linear_time_form_is_the_definition(pinv: Any, backend: Backend) -> None:
     """Nyström attention is (F A⁺ B) v (algorithm 1), however blocks cut it."""
 
-    @cases(40)
+    @cases(25)
     @given(attention_cases(), blocks)
     def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
         q, k, v = (backend.array(x) for x in (case.query, case.key, case.value))
@@ -346,7 +346,7 @@ def test_default_inverse(backend: Backend) -> None:
 def test_rank(backend: Backend) -> None:
     """F A⁺ B has rank at most m: m query landmarks see everything (section 3.2)."""
 
-    @cases(30)
+    @cases(20)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         q, k = backend.array(case.query), backend.array(case.key)
@@ -373,7 +373,7 @@ def test_all_tokens_landmarks(backend: Backend) -> None:
     (section 3.2).
     """
 
-    @cases(40)
+    @cases(25)
     @given(exact_cases())
     def law(case: AttentionCase) -> None:
         q, k, v = (backend.array(x) for x in (case.query, case.key, case.value))
@@ -392,7 +392,7 @@ def test_rows_sum_to_one(backend: Backend) -> None:
     1.
     """
 
-    @cases(40)
+    @cases(25)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         q, k = backend.array(case.query), backend.array(case.key)
@@ -432,7 +432,7 @@ def test_matrix_initial_value_does_not_mix(backend: Backend) -> None:
     inv_coeff_init_option).
     """
 
-    @cases(30)
+    @cases(20)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         pinv = partial(iterative_pinv, initial="matrix")
