@@ -1,7 +1,7 @@
 """What every test has: deterministic settings for Hypothesis and the folder of shipped weights.
 
-The shapes and types declared in ``nystrom_np`` are enforced by jaxtyping's pytest plug-in, which ``pyproject.toml``
-switches on, so that the doctests are checked too.
+The shapes and types declared in ``nystrom_np`` are enforced by jaxtyping's pytest plug-in, which
+``pyproject.toml`` switches on, so that the doctests are checked too.
 """
 
 import os
