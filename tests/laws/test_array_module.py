@@ -117,7 +117,7 @@ def test_overwrite(backend: Backend) -> None:
 
 
 def test_devices(backend: Backend) -> None:
-    """Arrays of NumPy and of the stand-in are on the CPU; an unknown name is an error that lists the known."""
+    """Arrays of NumPy and of the stand-in are on the CPU; an unknown name is an error with the known."""
     assert device_of(backend.array(np.ones(2))).startswith(backend.device)
     for name in ("gpu", "cuda:", "cuda:x", "cpu:0", "", "cuda0"):
         with pytest.raises(

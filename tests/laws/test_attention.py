@@ -216,3 +216,16 @@ def test_long_rows() -> None:
     with tiny_blocks(512, 1 << 19, 1 << 16):
         expected = softmax_attention_matrix(query, few) @ few
         assert_close(softmax_attention(query, few, few), expected, ROUNDING)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_masked_rows_of_any_dtype(dtype: str, backend: Backend) -> None:
+    """The mask outweighs every score in each dtype: a row masked entirely is uniform, however peaked."""
+    generator = np.random.default_rng(0)
+    query, key, value = (4 * generator.standard_normal((2, 5, 3)).astype(dtype) for _ in range(3))
+    mask = np.array([[1, 1, 0, 1, 1], [0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0]])
+    for form in (softmax_attention, lambda q, k, v, m: softmax_attention_matrix(q, k, m) @ v):
+        found = backend.numpy(form(*map(backend.array, (query, key, value, mask)))).astype("float64")
+        mean = value.astype("float64").mean(axis=1)
+        for row, expected in ((1, mean), (3, mean), (2, value[:, 1]), (4, value[:, 0])):
+            assert_close(found[:, row], expected, 64 * eps(dtype))
