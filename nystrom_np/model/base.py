@@ -50,12 +50,14 @@ class NystromformerPreTrainedModel:
 
     def __init__(
         self,
-        config: NystromformerConfig,
-        seed: int = 0,
+        config: Any,
+        seed: Any = 0,
         *,
-        parameters: Mapping[str, Array] | None = None,
+        parameters: Any = None,
         dtype: Any = None,
     ) -> None:
+        if not isinstance(config, NystromformerConfig):
+            raise TypeError(f"config must be a NystromformerConfig; found {type(config).__name__}")
         config.validate()
         self.config = config
         shapes = self.parameter_shapes(config)
@@ -113,9 +115,10 @@ class NystromformerPreTrainedModel:
         shapes = cls.parameter_shapes(config)
         loaded = load_checkpoint(folder, shapes)
         drawn = draw(config, shapes, seed=0, names=loaded.initialised)
-        model = cls(config, parameters={name: (loaded.parameters | drawn)[name] for name in shapes})
+        found = loaded.parameters | drawn
+        model = cls(config, parameters={name: found[name].astype(dtype, copy=False) for name in shapes})
         model.initialised = tuple(loaded.initialised)
-        return model.to(device, dtype)
+        return model.to(device)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``config.json`` and ``model.safetensors``, which this package and transformers load.
@@ -278,10 +281,12 @@ def _checked_dtype(dtype: Any) -> np.dtype:
         checked = None
     if checked is None or checked.name not in DTYPES or dtype is None:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
-    return checked
+    return np.dtype(checked.name)  # in the machine's byte order
 
 
-def _fitting(parameters: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+def _fitting(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"parameters must be a mapping from names to arrays; found {type(parameters).__name__}")
     if missing := [name for name in shapes if name not in parameters]:
         raise ValueError(f"parameters are missing: {', '.join(missing)}")
     if unknown := [name for name in parameters if name not in shapes]:
@@ -289,5 +294,11 @@ def _fitting(parameters: Mapping[str, Array], shapes: Mapping[str, tuple[int, ..
     for name, shape in shapes.items():
         if parameters[name].shape != shape:
             raise ValueError(f"parameter {name} must have shape {shape}; found {parameters[name].shape}")
-        _checked_dtype(parameters[name].dtype)
+    dtypes = {name: str(parameters[name].dtype) for name in shapes}
+    first = next(iter(dtypes))
+    for name, dtype in dtypes.items():
+        if dtype not in DTYPES:
+            raise ValueError(f"parameter {name} must be one of {', '.join(DTYPES)}; found {dtype}")
+        if dtype != dtypes[first]:
+            raise ValueError(f"parameters must have one dtype: {first} is {dtypes[first]}, {name} is {dtype}")
     return {name: parameters[name] for name in shapes}

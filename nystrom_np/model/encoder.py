@@ -93,11 +93,11 @@ def embed(
     array([[[-1.,  1.],
             [ 1., -1.]]])
     """
-    if inputs_embeds is None:
-        inputs_embeds = embedding(input_ids, p["word_embeddings"]["weight"])
-    token_types = embedding(token_type_ids, p["token_type_embeddings"]["weight"])
-    positions = embedding(position_ids, p["position_embeddings"]["weight"])
-    total = (inputs_embeds + token_types + positions).astype(dtype or token_types.dtype, copy=False)
+    tables = [p[name]["weight"] for name in ("word_embeddings", "token_type_embeddings", "position_embeddings")]
+    words = embedding(input_ids, tables[0]) if inputs_embeds is None else inputs_embeds
+    token_types, positions = embedding(token_type_ids, tables[1]), embedding(position_ids, tables[2])
+    dtype = tables[0].dtype if dtype is None else dtype
+    total = sum(term.astype(dtype, copy=False) for term in (token_types, positions)) + words.astype(dtype, copy=False)
     return layer_norm(total, **p["LayerNorm"], eps=config.layer_norm_eps)
 
 

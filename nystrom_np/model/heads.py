@@ -15,7 +15,7 @@ from nystrom_np.functional import (
 )
 from nystrom_np.model.base import NystromformerPreTrainedModel
 from nystrom_np.model.encoder import over_rows
-from nystrom_np.model.inputs import Checks, check_inputs, check_shape
+from nystrom_np.model.inputs import Checks, blank_padding, check_inputs, check_shape
 from nystrom_np.model.nystromformer import NystromformerModel
 from nystrom_np.model.packing import Encoded
 from nystrom_np.model.parameters import Shapes, body_shapes, dense_shapes, norm_shapes, scoped
@@ -257,6 +257,7 @@ class NystromformerForSequenceClassification(_HeadedModel):
         problem = self.config.problem_type or _problem_type(classes, labels)
         if problem == "single_label_classification":
             check_shape("labels", labels, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
+            labels = checks.array("labels", labels, "iu")
             return cross_entropy(logits, checks.labels("labels", labels, classes).reshape(-1))
         targets = move_like(labels, logits).astype(logits.dtype)
         if problem == "multi_label_classification":
@@ -363,20 +364,22 @@ class NystromformerForMultipleChoice(_HeadedModel):
 
     def _fold(self, checks: Checks, arguments: dict[str, Any]) -> tuple[int, int]:
         """Fold the choices of every argument into the batch, in place; return the two sizes."""
-        shape: tuple[int, ...] = (0, 0)
+        name = "input_ids" if arguments["input_ids"] is not None else "inputs_embeds"
+        if arguments[name] is None:
+            return 0, 0  # which check_inputs refuses
+        first = checks.array(name, arguments[name], "biuf")
+        if first.ndim != _CHOICE_AXES[name]:
+            words = "(batch, choices, length" + (", hidden_size)" if name == "inputs_embeds" else ")")
+            raise ValueError(f"{name} must have shape {words}; found {first.shape}")
+        checks.choices = first.shape[1]
         for name, axes in _CHOICE_AXES.items():
             if arguments[name] is None:
                 continue
-            array = checks.array(name, arguments[name], "f" if name == "inputs_embeds" else "biuf")
-            required = name in ("input_ids", "inputs_embeds")
-            if required and array.ndim != axes:
-                words = "(batch, choices, length" + (", hidden_size)" if axes == 4 else ")")
-                raise ValueError(f"{name} must have shape {words}; found {array.shape}")
-            shape = array.shape[:2] if required else shape
+            array = checks.array(name, arguments[name], "biuf")
             if array.ndim == axes:
-                array = array.reshape(-1, *array.shape[2:])
-            arguments[name] = array
-        return shape[0], shape[1]
+                check_shape(name, array, first.shape[:2] + array.shape[2:], words="(batch, choices, ...)")
+                arguments[name] = array.reshape(-1, *array.shape[2:])
+        return first.shape[0], first.shape[1]
 
     def _loss(self, checks: Checks, logits: Array, labels: Any) -> Array:
         labels = checks.array("labels", labels, "iuf")
@@ -587,9 +590,8 @@ def _arguments(
 def _token_loss(checks: Checks, encoded: Encoded, logits: Array, labels: Any) -> Array:
     """Cross-entropy over all tokens (B, L, classes); set-aside padding is ignored."""
     batch, length, classes = logits.shape
-    labels = checks.labels("labels", labels, classes)
-    check_shape("labels", labels, (batch, length), words="(batch, length)")
-    labels = encoded.without_padding(labels, fill=IGNORED)
+    labels = check_shape("labels", checks.array("labels", labels, "iu"), (batch, length), words="(batch, length)")
+    labels = checks.labels("labels", blank_padding(labels, encoded.real, IGNORED), classes, IGNORED)
     return cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), IGNORED)
 
 
@@ -600,5 +602,6 @@ def _position_loss(checks: Checks, encoded: Encoded, logits: Array, name: str, p
     positions = move_like(checks.array(name, positions, "iu"), logits)
     check_shape(name, positions, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
     labels = xp.clip(positions.reshape(-1).astype("int64"), 0, length)
-    logits = encoded.without_padding(logits, fill=xp.finfo(logits.dtype).min)
+    if encoded.real is not None:
+        logits = xp.where(move_like(encoded.real, logits), logits, xp.finfo(logits.dtype).min)
     return cross_entropy(logits, labels, ignore_index=length)

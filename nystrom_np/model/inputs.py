@@ -31,7 +31,7 @@ class Inputs:
     mask : array of booleans (B, 1, 1, L) or (B, 1, L, L), or None where nothing is masked
     head_mask : array of booleans (layers, H), or None
     real : numpy array of booleans (B, L), or None
-        For ``masking="invariant"`` where something is masked: the mask on the host.
+        For ``masking="invariant"``, where padding or other sequences could have an influence: the mask on the host.
     packing : Packing or None
         Of inputs that are packed (1, N): see :mod:`nystrom_np.model.packing`.
     """
@@ -53,10 +53,16 @@ class Checks:
     ----------
     home : array
         A parameter of the model. Arguments are moved to where it lies.
+
+    Attributes
+    ----------
+    choices : int or None
+        How many choices were folded into each sequence of the batch, so that messages count as the caller does.
     """
 
     def __init__(self, home: Array) -> None:
         self.home = home
+        self.choices: int | None = None
         self._later: list[tuple[Array, Callable[[], None]]] = []
 
     def array(self, name: str, value: Any, kinds: str) -> Array:
@@ -80,6 +86,8 @@ class Checks:
             array = value if here else to_numpy(value)
         else:
             array = _host_array(name, value)
+        if array.size == 0:
+            raise ValueError(f"{name} must not be empty; found shape {array.shape}")
         if array.dtype.kind not in kinds:
             words = {"b": "bool", "i": "integers", "f": "floats"}
             allowed = " or ".join(word for kind, word in words.items() if kind in kinds)
@@ -131,22 +139,21 @@ class Checks:
                     check()
             self._later.clear()
 
-    def ids(self, name: str, value: Any, limit: int, what: str, real: np.ndarray | None = None) -> Array:
-        """Return ids that index a table of ``limit`` rows; where not ``real`` they may be anything, and become 0."""
+    def ids(self, name: str, array: Array, limit: int, what: str) -> Array:
+        """Return ids that index a table of ``limit`` rows."""
 
-        def message(found: int, index: tuple[int, ...]) -> Exception:
+        def message(found: Any, index: tuple[int, ...]) -> Exception:
+            if self.choices:
+                index = (*divmod(index[0], self.choices), *index[1:])
             place = ", ".join(map(str, index))
             return IndexError(f"{name}[{place}] is {found}, but {what} has {limit} rows: 0 to {limit - 1}")
 
-        array = self.array(name, value, "iu")
-        if real is not None and array.shape == real.shape:
-            array = get_array_module(array).where(move_like(real, array), array, 0)
         return self.values(array, lambda ids: (ids < 0) | (ids >= limit), message)
 
     def binary(self, name: str, value: Any) -> Array:
         """Return a mask of ones and zeros as booleans; a mask from the host that masks nothing as None."""
 
-        def message(found: float, index: tuple[int, ...]) -> Exception:
+        def message(found: Any, index: tuple[int, ...]) -> Exception:
             place = ", ".join(map(str, index))
             return ValueError(f"{name} must hold only 0 and 1 (or bool); found {found} at [{place}]")
 
@@ -155,10 +162,10 @@ class Checks:
             return None
         return self.values(array, lambda mask: (mask != 0) & (mask != 1), message) != 0
 
-    def labels(self, name: str, value: Any, classes: int, ignore_index: int = -100) -> Array:
-        """Return class labels, from 0 to classes − 1 or ignored."""
+    def labels(self, name: str, labels: Array, classes: int, ignore_index: int = -100) -> Array:
+        """Return class labels, from 0 to classes − 1 or ignored, in a type that can hold both."""
 
-        def message(found: int, index: tuple[int, ...]) -> Exception:
+        def message(found: Any, index: tuple[int, ...]) -> Exception:
             place = ", ".join(map(str, index))
             return IndexError(
                 f"{name}[{place}] is {found}, but there are {classes} classes: 0 to {classes - 1}, "
@@ -168,7 +175,7 @@ class Checks:
         def wrong(labels: Array) -> Array:
             return ((labels < 0) | (labels >= classes)) & (labels != ignore_index)
 
-        return self.values(self.array(name, value, "iu"), wrong, message)
+        return self.values(labels.astype("int64", copy=False), wrong, message)
 
 
 def _on_device(value: Any) -> bool:
@@ -246,6 +253,7 @@ def check_inputs(
     if (input_ids is None) == (inputs_embeds is None):
         found = "neither" if input_ids is None else "both"
         raise ValueError(f"exactly one of input_ids and inputs_embeds must be given; found {found}")
+    config.validate()  # it may have been changed since the model was made
     if input_ids is not None:
         input_ids = checks.array("input_ids", input_ids, "iu")
         shape = _two_axes("input_ids", input_ids.shape, "(batch, length)")
@@ -262,7 +270,8 @@ def check_inputs(
     mask, real = _check_mask(checks, config, attention_mask, shape)
 
     def ids(name: str, value: Any, limit: int, table: str) -> Array:
-        return _per_token(name, checks.ids(name, value, limit, table, real), shape)
+        array = _per_token(name, checks.array(name, value, "iu"), shape)
+        return checks.ids(name, blank_padding(array, real), limit, table)
 
     if input_ids is not None:
         input_ids = ids("input_ids", input_ids, config.vocab_size, "the word embedding")
@@ -281,13 +290,19 @@ def check_inputs(
     return Inputs(input_ids, inputs_embeds, token_type_ids, position_ids, mask, heads, real)
 
 
+def blank_padding(array: Array, real: np.ndarray | None, fill: int = 0) -> Array:
+    """Return integers, broadcast to the batch, with those at padding replaced: padding may hold anything."""
+    if real is None:
+        return array
+    xp = get_array_module(array)
+    return xp.where(move_like(real, array), xp.broadcast_to(array, real.shape).astype("int64"), fill)
+
+
 def _two_axes(name: str, shape: tuple[int, ...], words: str, *rest: int) -> tuple[int, int]:
     if len(shape) != 2 + len(rest) or shape[2:] != rest:
         raise ValueError(
             f"{name} must have shape {words}{f' with hidden_size {rest[0]}' if rest else ''}; found {shape}"
         )
-    if 0 in shape:
-        raise ValueError(f"{name} must have at least one sequence of at least one token; found shape {shape}")
     return shape[0], shape[1]
 
 
@@ -324,9 +339,10 @@ def _check_mask(
     checks: Checks, config: NystromformerConfig, value: Any, shape: tuple[int, int]
 ) -> tuple[Array, np.ndarray | None]:
     """The attention mask with an axis for the heads, and its copy on the host if sequences are taken one by one."""
-    if value is None:
-        return None, None
     batch, length = shape
+    alone = config.masking == "invariant" and batch > 1
+    if value is None:
+        return None, np.ones(shape, bool) if alone else None
     array = checks.array("attention_mask", value, "biuf")
     per_query = is_exact(config, length) and config.masking != "invariant"
     words = "(batch, length)" + (", or (batch, length, length) where attention is exact" if per_query else "")
@@ -334,7 +350,7 @@ def _check_mask(
     check_shape("attention_mask", array, *allowed, words=words)
     mask = checks.binary("attention_mask", array)
     if mask is None:
-        return None, None
+        return None, np.ones(shape, bool) if alone else None
     mask = get_array_module(mask).broadcast_to(mask, (batch, *mask.shape[1:]))
     real = to_numpy(mask) if config.masking == "invariant" else None
     return (mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]), real

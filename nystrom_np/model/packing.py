@@ -23,15 +23,15 @@ class Packing:
 
     Attributes
     ----------
-    shape : tuple of int
-        (B, L), the padded batch.
+    real : numpy array of booleans, (B, L)
+        The padded batch: which positions are real.
     segments : dict of int to slice
         The packed positions of each sequence that has a token; long sequences come first.
     rows, columns : arrays of integers, (N,)
         The place of each packed token in the padded batch.
     """
 
-    shape: tuple[int, int]
+    real: np.ndarray
     segments: dict[int, slice]
     rows: Array
     columns: Array
@@ -47,16 +47,21 @@ class Packing:
         }
         rows = np.repeat(np.array(order, int), lengths[order])
         columns = np.concatenate([np.flatnonzero(real[row]) for row in order] or [np.zeros(0, int)])
-        return cls(real.shape, segments, move_like(rows, like), move_like(columns, like))
+        return cls(real, segments, move_like(rows, like), move_like(columns, like))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape (B, L) of the padded batch."""
+        return self.real.shape
 
     def pack(self, array: Array) -> Array:
         """Pack an array (B, L, ...), or one that broadcasts to it, to (1, N, ...)."""
         whole = get_array_module(array).broadcast_to(array, (*self.shape, *array.shape[2:]))
         return whole[self.rows, self.columns][None]
 
-    def unpack(self, array: Array, fill: Any = 0) -> Array:
-        """Put a packed array (1, N, ...) back to its places (B, L, ...), with ``fill`` at padding."""
-        out = get_array_module(array).full((*self.shape, *array.shape[2:]), fill, dtype=array.dtype)
+    def unpack(self, array: Array) -> Array:
+        """Put a packed array (1, N, ...) back to its places (B, L, ...), with zeros at padding."""
+        out = get_array_module(array).zeros((*self.shape, *array.shape[2:]), dtype=array.dtype)
         out[self.rows, self.columns] = array[0]
         return out
 
@@ -141,6 +146,7 @@ class Encoded:
         """What was computed for each token of :attr:`last_hidden_state`, as (B, L, ...) with zeros at padding."""
         return tokens if self.packing is None else self.packing.unpack(tokens)
 
-    def without_padding(self, array: Array, fill: Any) -> Array:
-        """An array (B, L) with the padding replaced, where the encoder left it out."""
-        return array if self.packing is None else self.packing.unpack(self.packing.pack(array), fill)
+    @property
+    def real(self) -> np.ndarray | None:
+        """Which positions (B, L) are real, on the host; None if the encoder did not leave out the others."""
+        return None if self.packing is None else self.packing.real

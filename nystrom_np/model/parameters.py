@@ -89,7 +89,7 @@ def body_shapes(config: NystromformerConfig) -> Shapes:
 
 
 def draw(
-    config: NystromformerConfig, shapes: Shapes, seed: int, names: Iterable[str] | None = None
+    config: NystromformerConfig, shapes: Shapes, seed: Any, names: Iterable[str] | None = None
 ) -> dict[str, Array]:
     """Draw first values: weights normal with standard deviation ``initializer_range``, biases 0, LayerNorm 1 and 0.
 
@@ -110,12 +110,19 @@ def draw(
     ----------
     ``NystromformerPreTrainedModel._init_weights`` in transformers 4.37.2; the row of the padding token is 0.
 
+    Raises
+    ------
+    ValueError
+        If the seed is not an integer from 0.
+
     Examples
     --------
     >>> config = NystromformerConfig()
     >>> draw(config, {"classifier.bias": (2,)}, seed=0)
     {'classifier.bias': array([0., 0.], dtype=float32)}
     """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be an integer from 0; found {seed!r}")
     values = {}
     for name in shapes if names is None else names:
         if name.endswith("bias"):
@@ -123,7 +130,8 @@ def draw(
         elif "LayerNorm" in name:
             value = np.ones(shapes[name], np.float32)
         else:
-            generator = np.random.default_rng([seed, *name.encode()])  # a stream of its own for each name
+            stream = name.removeprefix("nystromformer.").encode()  # its own for each name, the same under each head
+            generator = np.random.default_rng([seed, *stream])
             value = generator.standard_normal(shapes[name], np.float32) * np.float32(config.initializer_range)
             if name.endswith("word_embeddings.weight") and config.pad_token_id is not None:
                 value[config.pad_token_id] = 0.0
