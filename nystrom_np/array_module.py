@@ -7,6 +7,7 @@ device is first met. Lines that need a GPU to run are in this file alone.
 
 from collections.abc import Callable
 from functools import update_wrapper
+from inspect import unwrap
 from types import ModuleType
 from typing import Any
 
@@ -68,9 +69,7 @@ def get_array_module(*arrays: Array) -> Any:
         if module is None or module is found:
             continue
         if found is not None:
-            raise TypeError(
-                f"arrays of one module were expected, found {found.__name__} and {module.__name__}"
-            )
+            raise TypeError(f"arrays of one module were expected, found {found.__name__} and {module.__name__}")
         found = module
     return np if found is None else found
 
@@ -303,7 +302,7 @@ def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
         module = get_array_module(x)
         if module.__name__ == "cupy":
             if not compiled:
-                compiled.append(module.fuse(function))
+                compiled.append(module.fuse(unwrap(function)))  # as written: a tracer has no shape to check
             return compiled[0](x)
         with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
             return (_in_blocks(function, x) if module is np else function(x)).astype(x.dtype, copy=False)

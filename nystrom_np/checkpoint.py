@@ -1,9 +1,9 @@
 """Parameters from safetensors files, and back: names, shapes, data types, shards and ties.
 
-A file's names are first made canonical, by four rules: a LayerNorm's old ``gamma`` and ``beta`` are its
-weight and bias; the body's names begin with ``nystromformer.``, also where the file is a bare model's; old
-buffers are left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What then begins with
-``nystromformer.`` is the body, and has to fit exactly. The rest belongs to some head.
+A file's names are first made canonical, by these rules: the authors' own names are translated; a LayerNorm's old
+``gamma`` and ``beta`` are its weight and bias; the body's names begin with ``nystromformer.``, also where the file
+is a bare model's; old buffers are left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What
+then begins with ``nystromformer.`` is the body, and has to fit exactly. The rest belongs to some head.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nystrom_np.config import parse_json_object, read_json_object, replacing
+from nystrom_np.files import parse_json_object, read_json_object, replacing
 
 __all__ = [
     "CheckpointError",
@@ -76,9 +76,7 @@ class LoadedCheckpoint(NamedTuple):
     ignored: tuple[str, ...]
 
 
-def load_checkpoint(
-    folder: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]
-) -> LoadedCheckpoint:
+def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]) -> LoadedCheckpoint:
     """Read a model's parameters from a folder, without reading their values.
 
     Parameters
@@ -107,6 +105,15 @@ def load_checkpoint(
     -----
     UserWarning
         If a head's parameters are not in the file, or the file's head is another one: names both.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(folder, {"encoder.scale": np.ones(2, np.float32)})
+    ...     loaded = load_checkpoint(folder, {"encoder.scale": (2,)})
+    >>> loaded.parameters, loaded.initialised, loaded.ignored
+    ({'encoder.scale': array([1., 1.], dtype=float32)}, (), ())
     """
     bare = not any(name.startswith(_BODY) for name in expected)
     wanted = {_BODY + name if bare else name: shape for name, shape in expected.items()}
@@ -185,6 +192,15 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
         If the folder, its file or a shard is not there.
     CheckpointError
         If a file is damaged, or the index and its shards disagree.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_checkpoint(folder, {"encoder.scale": np.ones(2, np.float32)})
+    ...     stored = stored_tensors(folder)["encoder.scale"]
+    >>> stored.dtype, stored.shape
+    ('F32', (2,))
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -194,9 +210,7 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
     if (folder / INDEX_NAME).is_file():
         return _read_shards(folder / INDEX_NAME)
     pickled = any(folder.glob("pytorch_model*.bin*"))
-    advice = (
-        "; pytorch_model.bin is a pickle, which can run code and is not read: convert it with transformers"
-    )
+    advice = "; pytorch_model.bin is a pickle, which can run code and is not read: convert it with transformers"
     raise FileNotFoundError(f"neither {FILE_NAME} nor {INDEX_NAME} in {folder}" + (advice if pickled else ""))
 
 
@@ -244,24 +258,51 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
 
 
 def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Apply the four rules for names."""
+    """Apply the rules for names."""
     found: dict[str, StoredTensor] = {}
+    authors = any(re.match(r"(model\.)?transformer_\d+\.", name) for name in stored)
     for tensor in stored.values():
-        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", tensor.name)
+        if authors and re.search(r"pooler|sen_class|conv\.bias", tensor.name):
+            continue
+        name = _from_authors(tensor.name) if authors else tensor.name
+        name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
         name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
         if name.startswith(("embeddings.", "encoder.")):
             name = _BODY + name
         if name in _BUFFERS:
             continue
         if name in found:
-            raise CheckpointError(
-                f"{tensor.path}: {found[name].name!r} and {tensor.name!r} are one parameter"
-            )
+            raise CheckpointError(f"{tensor.path}: {found[name].name!r} and {tensor.name!r} are one parameter")
         found[name] = tensor
     # Where both are there, every version of transformers computes with the decoder's, so it wins.
     if _DECODER_BIAS in found:
         found[_BIAS] = found.pop(_DECODER_BIAS)
     return found
+
+
+_AUTHORS_NAMES = (  # in this order: the longer before what it contains
+    (r"^model\.", ""),
+    (r"^transformer_(\d+)\.", r"encoder.layer.\1."),
+    (r"\bnorm1\b", "attention.output.LayerNorm"),
+    (r"\bnorm2\b", "output.LayerNorm"),
+    (r"\bnorm\b", "LayerNorm"),
+    (r"\bmha\.attn\b", "attention.self"),
+    (r"\bmha\.W_q\b", "attention.self.query"),
+    (r"\bmha\.W_k\b", "attention.self.key"),
+    (r"\bmha\.W_v\b", "attention.self.value"),
+    (r"\bmha\.ff\b", "attention.output.dense"),
+    (r"\bff1\b", "intermediate.dense"),
+    (r"\bff2\b", "output.dense"),
+    (r"^mlm\.mlm_class\b", "cls.predictions.decoder"),
+    (r"^mlm\b", "cls.predictions.transform"),
+)
+
+
+def _from_authors(name: str) -> str:
+    """Translate a parameter's name in the authors' own checkpoints (mlpen/Nystromformer)."""
+    for pattern, replacement in _AUTHORS_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def _split_foreign(
@@ -292,9 +333,7 @@ def _check_names(
         raise CheckpointError(f"the checkpoint in {folder} lacks {_listed(missing)}")
     unknown = [tensor.name for name, tensor in found.items() if name.startswith(_BODY) and name not in wanted]
     if unknown:
-        raise CheckpointError(
-            f"the checkpoint in {folder} has parameters unknown to the model: {_listed(unknown)}"
-        )
+        raise CheckpointError(f"the checkpoint in {folder} has parameters unknown to the model: {_listed(unknown)}")
     present = [name for name in found if not name.startswith(_BODY)]
     if absent and present:
         raise CheckpointError(
@@ -310,9 +349,7 @@ def _check_tensors(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple
         if tensor.shape != shape:
             raise CheckpointError(f"{where} has shape {tensor.shape}, expected {shape}")
         if tensor.dtype not in _DTYPES:
-            raise CheckpointError(
-                f"{where} has data type {tensor.dtype}, expected one of {', '.join(_DTYPES)}"
-            )
+            raise CheckpointError(f"{where} has data type {tensor.dtype}, expected one of {', '.join(_DTYPES)}")
 
 
 def _check_tie(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -334,9 +371,7 @@ def _same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
         a.seek(one.start)
         b.seek(other.start)
         size, piece = one.stop - one.start, 2**16
-        return all(
-            a.read(min(piece, size - i)) == b.read(min(piece, size - i)) for i in range(0, size, piece)
-        )
+        return all(a.read(min(piece, size - i)) == b.read(min(piece, size - i)) for i in range(0, size, piece))
 
 
 def _view(tensor: StoredTensor, file: np.ndarray) -> np.ndarray:

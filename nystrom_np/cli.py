@@ -97,9 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="every head on real text, compared with the reference")
     _add_options(demo, _demo, ("float64", "float32"))
 
-    check = commands.add_parser(
-        "verify", help="run a checkpoint's stored inputs, compare with its stored outputs"
-    )
+    check = commands.add_parser("verify", help="run a checkpoint's stored inputs, compare with its stored outputs")
     check.add_argument("folder", type=Path, help="a checkpoint with reference.json")
     _add_options(check, _verify, ("float64", "float32"))
 
@@ -139,9 +137,7 @@ def _demo(options: argparse.Namespace) -> int:
     comparisons = [comparison for demonstration in shown for comparison in demonstration.comparisons]
     agrees = all(comparison.agrees for comparison in comparisons)
     if options.json:
-        _print_json(
-            {"version": __version__, "agrees": agrees, "heads": [_demonstration(item) for item in shown]}
-        )
+        _print_json({"version": __version__, "agrees": agrees, "heads": [_demonstration(item) for item in shown]})
     else:
         print()
         _print_verdict(comparisons)
@@ -196,9 +192,7 @@ def _fill_mask(options: argparse.Namespace) -> int:
     tokenizer = NystromformerTokenizer.from_pretrained(folder)
     masks = fill_mask(model, tokenizer, options.text, options.top_k)
     if options.json:
-        _print_json(
-            {"text": options.text, "masks": [[vars(guess) for guess in guesses] for guesses in masks]}
-        )
+        _print_json({"text": options.text, "masks": [[vars(guess) for guess in guesses] for guesses in masks]})
         return AGREES
     if options.model is None:
         print("(the shipped weights are random: --model FOLDER takes a trained checkpoint)", file=sys.stderr)
@@ -291,9 +285,7 @@ def _print_verdict(comparisons: Sequence[Comparison]) -> None:
         print(f"{dtype}: the largest difference is {_bounds(item)} ({item.output} of {item.case!r}).")
     count = f"{len(comparisons)} outputs"
     print(
-        f"{len(wrong)} of {count} differ from the reference's."
-        if wrong
-        else f"All {count} agree with the reference's."
+        f"{len(wrong)} of {count} differ from the reference's." if wrong else f"All {count} agree with the reference's."
     )
 
 

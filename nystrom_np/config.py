@@ -9,15 +9,14 @@ import numbers
 import os
 import reprlib
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nystrom_np.files import read_json_object, replacing
 from nystrom_np.functional.activations import ACTIVATIONS
 
-__all__ = ["NystromformerConfig", "parse_json_object", "read_json_object", "replacing"]
+__all__ = ["NystromformerConfig"]
 
 _LARGEST = 2**31 - 1
 _INTEGERS = {  # field: smallest and largest value allowed
@@ -476,11 +475,7 @@ def _refuse(name: str, value: object, allowed: str) -> NoReturn:
 
 
 def _integer(name: str, value: Any, smallest: int, largest: int, allowed: str | None = None) -> int:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, numbers.Integral)
-        or not smallest <= int(value) <= largest
-    ):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not smallest <= int(value) <= largest:
         _refuse(name, value, allowed or f"an integer from {smallest} to {largest}")
     return int(value)
 
@@ -558,104 +553,3 @@ def _to_json(values: dict[str, Any]) -> str:
         return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the configuration cannot be written as JSON: {error}") from None
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a file that must hold one JSON object, strictly.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict of str to object
-        The object.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not UTF-8, not JSON, not an object, nested too deeply, or holds a key twice, a NaN or an
-        infinity.
-    """
-    return parse_json_object(path.read_bytes(), path)
-
-
-def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
-    """Read bytes that must hold one JSON object, strictly.
-
-    Parameters
-    ----------
-    data : bytes
-        The text in UTF-8.
-    source : object
-        Where it comes from, for the error message.
-
-    Returns
-    -------
-    dict of str to object
-        The object.
-
-    Raises
-    ------
-    ValueError
-        As `read_json_object`.
-    """
-    try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique_keys,
-            parse_constant=_finite,
-            parse_float=_finite,
-        )
-    except RecursionError:
-        raise ValueError(f"{source} is not usable JSON: nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{source} is not usable JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{source} must hold a JSON object, not a {type(value).__name__}")
-    return value
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"the key {key!r} is there twice")
-        result[key] = value
-    return result
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is not a finite number")
-    return number
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and move that file to `path` at the end.
-
-    Parameters
-    ----------
-    path : Path
-        The file to make or to replace. If the block raises, it stays as it was and nothing is left behind.
-
-    Yields
-    ------
-    Path
-        The temporary name, in the same folder.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
-        yield temporary
-        temporary.chmod(mode)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

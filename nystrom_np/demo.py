@@ -16,7 +16,7 @@ import numpy as np
 
 from nystrom_np import model as models
 from nystrom_np.array_module import to_numpy
-from nystrom_np.config import read_json_object
+from nystrom_np.files import read_json_object
 from nystrom_np.functional import softmax
 from nystrom_np.tokenization import NystromformerTokenizer
 
@@ -145,9 +145,7 @@ def shipped_weights() -> Path:
     for folder in (package / "_weights", package.parent / "weights"):
         if (folder / "masked-lm-dense").is_dir():
             return folder
-    raise FileNotFoundError(
-        f"the shipped checkpoints are neither in {package / '_weights'} nor beside {package}"
-    )
+    raise FileNotFoundError(f"the shipped checkpoints are neither in {package / '_weights'} nor beside {package}")
 
 
 def load(head: Any, folder: Path, dtype: str = "float32", device: str = "cpu") -> Any:
@@ -187,9 +185,7 @@ def load(head: Any, folder: Path, dtype: str = "float32", device: str = "cpu") -
     return model
 
 
-def verify(
-    folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device: str = "cpu"
-) -> Iterator[Comparison]:
+def verify(folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device: str = "cpu") -> Iterator[Comparison]:
     """Run a folder's stored inputs and compare with its stored outputs.
 
     Parameters
@@ -264,16 +260,12 @@ def fill_mask(model: Any, tokenizer: NystromformerTokenizer, text: str, top_k: i
     encoding = tokenizer(text)
     places = [i for i, index in enumerate(encoding.input_ids) if index == tokenizer.mask_token_id]
     if not places:
-        raise ValueError(
-            f"the text has no {tokenizer.mask_token or 'mask, nor has the tokenizer'}: {text[:60]!r}"
-        )
+        raise ValueError(f"the text has no {tokenizer.mask_token or 'mask, nor has the tokenizer'}: {text[:60]!r}")
     logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0, places]
     guesses = []
     for place, row in zip(places, softmax(logits.astype(np.float64)), strict=True):
         best = np.argsort(-row, kind="stable")[:top_k]
-        guesses.append(
-            [_guess(tokenizer, encoding.input_ids, place, int(index), float(row[index])) for index in best]
-        )
+        guesses.append([_guess(tokenizer, encoding.input_ids, place, int(index), float(row[index])) for index in best])
     return guesses
 
 
@@ -410,9 +402,7 @@ def _batch_of_one(encoding: Any) -> dict[str, Any]:
     return {name: [values] for name, values in encoding.items() if name != "offset_mapping"}
 
 
-def _guess(
-    tokenizer: NystromformerTokenizer, ids: list[int], place: int, index: int, probability: float
-) -> Guess:
+def _guess(tokenizer: NystromformerTokenizer, ids: list[int], place: int, index: int, probability: float) -> Guess:
     frame = set(tokenizer.all_special_ids) - {tokenizer.mask_token_id}
     filled = [index if i == place else old for i, old in enumerate(ids) if old not in frame]
     return Guess(tokenizer.decode(index), index, probability, tokenizer.decode(filled))
@@ -441,8 +431,7 @@ def _label_tokens(model: Any, tokenizer: NystromformerTokenizer, text: str) -> s
     best = to_numpy(model(**_batch_of_one(encoding)).logits)[0].argmax(axis=-1)
     pieces = tokenizer.convert_ids_to_tokens(encoding.input_ids)
     labelled = [
-        (piece.strip("▁"), model.config.id2label[int(label)])
-        for piece, label in zip(pieces, best, strict=True)
+        (piece.strip("▁"), model.config.id2label[int(label)]) for piece, label in zip(pieces, best, strict=True)
     ]
     return " ".join(f"{piece}/{label}" for piece, label in labelled[1:-1] if piece)
 
@@ -451,13 +440,9 @@ def _extract(model: Any, tokenizer: NystromformerTokenizer, pair: list[str]) -> 
     question, context = pair
     encoding = tokenizer(question, context, return_offsets_mapping=True)
     out = model(**_batch_of_one(encoding))
-    start, end = (
-        softmax(to_numpy(logits)[0].astype(np.float64)) for logits in (out.start_logits, out.end_logits)
-    )
+    start, end = (softmax(to_numpy(logits)[0].astype(np.float64)) for logits in (out.start_logits, out.end_logits))
     offsets = encoding.offset_mapping
-    inside = [
-        i for i, kind in enumerate(encoding.token_type_ids) if kind == 1 and offsets[i][1] > offsets[i][0]
-    ]
+    inside = [i for i, kind in enumerate(encoding.token_type_ids) if kind == 1 and offsets[i][1] > offsets[i][0]]
     spans = [(start[i] * end[j], i, j) for i in inside for j in inside if i <= j < i + LONGEST_ANSWER]
     score, first, last = max(spans)
     return f"{context[offsets[first][0] : offsets[last][1]].strip()!r} ({score:.0%})"

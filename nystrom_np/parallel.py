@@ -45,9 +45,7 @@ class _BlasThreads:
         with self._lock:
             if self._users == 0:
                 libraries = self._blas().lib_controllers
-                self._threads = max(
-                    (library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1
-                )
+                self._threads = max((library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1)
             return self._threads
 
     @contextmanager
@@ -151,9 +149,7 @@ def _as_worker(function: Callable[[Item], Result], item: Item) -> Result:
         _inside.worker = False
 
 
-def parallel_map(
-    function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None
-) -> list[Result]:
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
     """Return ``[function(item) for item in items]``, computed on all cores.
 
     Parameters
@@ -176,14 +172,14 @@ def parallel_map(
     >>> parallel_map(abs, [-2, 3])
     [2, 3]
     """
-    threads = min(thread_count() if threads is None else threads, len(items))
+    if threads is None or getattr(_inside, "worker", False):
+        threads = thread_count()
+    threads = min(threads, len(items))
     if threads <= 1:
         return [function(item) for item in items]
     with _blas_threads.limited():
         # a copy of the context for each item: numpy.errstate, for one, holds in the threads too
-        futures = [
-            _executor(threads).submit(copy_context().run, _as_worker, function, item) for item in items
-        ]
+        futures = [_executor(threads).submit(copy_context().run, _as_worker, function, item) for item in items]
         try:
             return [future.result() for future in futures]
         finally:

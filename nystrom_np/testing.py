@@ -101,9 +101,7 @@ def _strategies() -> Any:
     try:
         import hypothesis.strategies as strategies
     except ImportError as error:
-        raise ImportError(
-            "nystrom_np.testing needs Hypothesis to draw cases: pip install hypothesis"
-        ) from error
+        raise ImportError("nystrom_np.testing needs Hypothesis to draw cases: pip install hypothesis") from error
     return strategies
 
 
@@ -598,10 +596,7 @@ def _compare(name: str, found: Any, expected: np.ndarray, allowed: float, case: 
 def _describe(case: Any) -> str:
     fields = case if isinstance(case, dict) else vars(case)
     with np.printoptions(threshold=400, precision=17):
-        lines = [
-            f"  {name} = {value!r}".replace("\n", "\n" + " " * (len(name) + 5))
-            for name, value in fields.items()
-        ]
+        lines = [f"  {name} = {value!r}".replace("\n", "\n" + " " * (len(name) + 5)) for name, value in fields.items()]
     return "\n".join(["the smallest failing case found:", *lines])
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nystrom_np.array_module import to_numpy
-from nystrom_np.config import read_json_object, replacing
+from nystrom_np.files import read_json_object, replacing
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -275,9 +275,7 @@ class NystromformerTokenizer:
         ([1, 2, 1], [0, 0, 1], [(0, 3), (4, 7), (0, 3)])
         """
         if return_tensors not in (None, "np"):
-            raise ValueError(
-                f'return_tensors is None (lists) or "np" (NumPy arrays), found {return_tensors!r}'
-            )
+            raise ValueError(f'return_tensors is None (lists) or "np" (NumPy arrays), found {return_tensors!r}')
         batch, is_single = _batch(text, text_pair)
         pad, cut, max_length = self._lengths(padding, truncation, max_length)
         if cut and add_special_tokens:
@@ -337,9 +335,7 @@ class NystromformerTokenizer:
         'hey!'
         """
         ids = _ids(token_ids)
-        self.convert_ids_to_tokens(
-            ids
-        )  # names an id that is not in the vocabulary; the library leaves it out
+        self.convert_ids_to_tokens(ids)  # names an id that is not in the vocabulary; the library leaves it out
         text: str = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
         clean_up = self._clean_up if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
         if clean_up:
@@ -438,9 +434,7 @@ class NystromformerTokenizer:
         --------
         >>> from tokenizers import Tokenizer
         >>> from tokenizers.models import WordLevel
-        >>> tokenizer = NystromformerTokenizer(
-        ...     Tokenizer(WordLevel({"<unk>": 0, "hey": 1}, unk_token="<unk>"))
-        ... )
+        >>> tokenizer = NystromformerTokenizer(Tokenizer(WordLevel({"<unk>": 0, "hey": 1}, unk_token="<unk>")))
         >>> tokenizer.convert_tokens_to_ids(["hey", "you"])
         [1, 0]
         """
@@ -550,9 +544,7 @@ class NystromformerTokenizer:
     def all_special_tokens(self) -> list[str]:
         """Every special token once, those under ``additional_special_tokens`` last."""
         named = [token for token in self._special.values() if token]
-        return list(
-            dict.fromkeys([*named, *map(_content, self.config.get("additional_special_tokens") or [])])
-        )
+        return list(dict.fromkeys([*named, *map(_content, self.config.get("additional_special_tokens") or [])]))
 
     @property
     def all_special_ids(self) -> list[int]:
@@ -677,9 +669,7 @@ def _side(config: dict[str, Any], name: str) -> str:
 def _as_arrays(encoding: BatchEncoding) -> BatchEncoding:
     lengths = sorted({len(row) for row in encoding["input_ids"]})
     if len(lengths) > 1:
-        raise ValueError(
-            f"arrays need sequences of one length, found {lengths[0]} to {lengths[-1]}: use padding=True"
-        )
+        raise ValueError(f"arrays need sequences of one length, found {lengths[0]} to {lengths[-1]}: use padding=True")
     shapes = {"offset_mapping": (len(encoding["input_ids"]), lengths[0], 2)}  # also where there are no tokens
     return BatchEncoding(
         {
@@ -713,9 +703,7 @@ def _added_token(entry: Any) -> "AddedToken":
     if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
         raise ValueError(f"a token is an object with content and flags, found {entry!r}")
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    return AddedToken(
-        entry["content"], **({"special": True} | {f: bool(entry[f]) for f in flags if f in entry})
-    )
+    return AddedToken(entry["content"], **({"special": True} | {f: bool(entry[f]) for f in flags if f in entry}))
 
 
 def _add_tokens(backend: "Tokenizer", config: dict[str, Any]) -> dict[str, str | None]:

@@ -69,9 +69,7 @@ def _wrap(value: Any) -> Any:
     return value
 
 
-def _like_cupy(
-    name: str, keywords: str, function: Callable[..., Any], reads: bool = False
-) -> Callable[..., Any]:
+def _like_cupy(name: str, keywords: str, function: Callable[..., Any], reads: bool = False) -> Callable[..., Any]:
     """A function on strict arrays with the keyword arguments that CuPy's has, and no others."""
     known = keywords.split()
 

@@ -54,9 +54,7 @@ def small_config(branch: str = "nystrom", **fields: Any) -> NystromformerConfig:
 
 
 @cache
-def build(
-    model: type, branch: str = "nystrom", length: int = 16, dtype: str = "float64", **fields: Any
-) -> Any:
+def build(model: type, branch: str = "nystrom", length: int = 16, dtype: str = "float64", **fields: Any) -> Any:
     """A model whose attention over a sequence of a length is peaked, without being one-hot.
 
     It is made once for all tests, which must not change it; `build.__wrapped__` makes another.
@@ -172,38 +170,26 @@ def textbook(
     """
     config = model.config
     p = {name.removeprefix("nystromformer."): np.float64(value) for name, value in model.state_dict().items()}
-    words = (
-        np.float64(embeds)
-        if embeds is not None
-        else p["embeddings.word_embeddings.weight"][np.asarray(input_ids)]
-    )
+    words = np.float64(embeds) if embeds is not None else p["embeddings.word_embeddings.weight"][np.asarray(input_ids)]
     batch, length, width = words.shape
     types = np.zeros((1, length), int) if token_types is None else np.asarray(token_types)
     rows = np.arange(length)[None] + 2 if positions is None else np.asarray(positions)
     mask = np.ones((batch, length)) if mask is None else np.float64(mask)
-    x = (
-        words
-        + p["embeddings.token_type_embeddings.weight"][types]
-        + p["embeddings.position_embeddings.weight"][rows]
-    )
+    x = words + p["embeddings.token_type_embeddings.weight"][types] + p["embeddings.position_embeddings.weight"][rows]
     x = _norm(p, "embeddings.LayerNorm", x, config)
     out = Textbook([x])
     for layer in range(config.num_hidden_layers):
         at = f"encoder.layer.{layer}."
         heads, size = config.num_attention_heads, width // config.num_attention_heads
         split = [
-            _dense(p, f"{at}attention.self.{name}", x)
-            .reshape(batch, length, heads, size)
-            .transpose(0, 2, 1, 3)
+            _dense(p, f"{at}attention.self.{name}", x).reshape(batch, length, heads, size).transpose(0, 2, 1, 3)
             for name in ("query", "key", "value")
         ]
         q, k, v = split[0] / math.sqrt(math.sqrt(size)), split[1] / math.sqrt(math.sqrt(size)), split[2]
         conv = p.get(f"{at}attention.self.conv.weight")
         context, attention = (attend or plain_attention)(config, q, k, v, mask, conv)
         merged = context.transpose(0, 2, 1, 3).reshape(batch, length, width)
-        x = _norm(
-            p, f"{at}attention.output.LayerNorm", _dense(p, f"{at}attention.output.dense", merged) + x, config
-        )
+        x = _norm(p, f"{at}attention.output.LayerNorm", _dense(p, f"{at}attention.output.dense", merged) + x, config)
         hidden = (act or plain_gelu_new)(_dense(p, f"{at}intermediate.dense", x))
         x = _norm(p, f"{at}output.LayerNorm", _dense(p, f"{at}output.dense", hidden) + x, config)
         out.hidden_states.append(x)
@@ -224,11 +210,7 @@ def plain_attention(
     m = config.num_landmarks
     exact = m == config.segment_means_seq_len or length <= m
     context, attention = np.zeros_like(v), np.zeros((batch, heads, length, length if exact else m))
-    kernel_2 = (
-        None
-        if exact
-        else [[landmark_kernel(q[b, h], k[b, h], m) for h in range(heads)] for b in range(batch)]
-    )
+    kernel_2 = None if exact else [[landmark_kernel(q[b, h], k[b, h], m) for h in range(heads)] for b in range(batch)]
     for b in range(batch):
         penalty = (1.0 - mask[b]) * np.finfo(np.float64).min
         for h in range(heads):

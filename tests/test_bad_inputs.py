@@ -173,9 +173,7 @@ def test_ids_outside_their_table(name, masking):
             assert message == f"{name}[1, 3] is {wrong}, but {table} has {rows} rows: 0 to {rows - 1}"
     unsigned = np.zeros((2, 5), np.uint64)
     unsigned[0, 1] = 2**64 - 1
-    assert f"{name}[0, 1] is {2**64 - 1}, but" in complaint(
-        IndexError, model, **{"input_ids": IDS, name: unsigned}
-    )
+    assert f"{name}[0, 1] is {2**64 - 1}, but" in complaint(IndexError, model, **{"input_ids": IDS, name: unsigned})
 
 
 @pytest.mark.parametrize("name", ["position_ids", "token_type_ids"])
@@ -196,9 +194,7 @@ def test_shapes_of_ids_for_each_token(name):
         ((1, 1), (1, 1)),
         ((), ()),
     ):
-        assert (
-            complaint(ValueError, model, ids, **{name: np.zeros(shape, int)}) == f"{expected}; found {found}"
-        )
+        assert complaint(ValueError, model, ids, **{name: np.zeros(shape, int)}) == f"{expected}; found {found}"
     assert complaint(ValueError, model, ids, **{name: np.zeros((3, 5, 1), int)}).endswith("found (3, 5, 1)")
 
 
@@ -214,17 +210,13 @@ def test_padding_may_hold_anything_in_a_row_of_ids():
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_too_long(branch):
     model, long = build(BODY, branch), token_ids(2, 41)
-    expected = (
-        "the sequence has 41 tokens, but max_position_embeddings is 40: shorten it, or give position_ids"
-    )
+    expected = "the sequence has 41 tokens, but max_position_embeddings is 40: shorten it, or give position_ids"
     assert complaint(ValueError, model, long) == expected
     assert complaint(ValueError, model, inputs_embeds=np.zeros((1, 41, 16))) == expected
     assert model(long, position_ids=np.zeros((1, 41), int)).last_hidden_state.shape == (2, 41, 16)
     assert model(long[:, :40]).last_hidden_state.shape == (2, 40, 16)
     default = model(long[:, :40]).last_hidden_state
-    np.testing.assert_array_equal(
-        default, model(long[:, :40], position_ids=np.arange(2, 42)).last_hidden_state
-    )
+    np.testing.assert_array_equal(default, model(long[:, :40], position_ids=np.arange(2, 42)).last_hidden_state)
 
 
 # ---------------------------------------------------------------------------------------------------- masks
@@ -249,19 +241,14 @@ def test_shape_of_the_mask(branch, masking):
         (3, 1, 1, 6),
     ):
         message = complaint(ValueError, model, ids, attention_mask=np.ones(shape))
-        assert (
-            message
-            == f"attention_mask must have shape (3, 6) or (1, 6), which is (batch, length); found {shape}"
-        )
+        assert message == f"attention_mask must have shape (3, 6) or (1, 6), which is (batch, length); found {shape}"
 
 
 @pytest.mark.parametrize(("branch", "length"), [("dense", 6), ("nystrom", 4)])
 @pytest.mark.parametrize("masking", ["transformers", "original"])
 def test_shape_of_the_mask_where_attention_is_exact(branch, masking, length):
     model, ids, n = build(BODY, branch, masking=masking), token_ids(3, length), length
-    expected = (
-        f"attention_mask must have shape (3, {n}) or (1, {n}) or (3, {n}, {n}) or (1, {n}, {n}), which is "
-    )
+    expected = f"attention_mask must have shape (3, {n}) or (1, {n}) or (3, {n}, {n}) or (1, {n}, {n}), which is "
     expected += "(batch, length), or (batch, length, length) where attention is exact"
     for shape in (
         (n,),
@@ -281,9 +268,7 @@ def test_shape_of_the_mask_where_attention_is_exact(branch, masking, length):
 
 
 # Seen only while the declared types are enforced.
-DECLARED = pytest.mark.xfail(
-    strict=False, reason="the message's function declares that it takes floats alone"
-)
+DECLARED = pytest.mark.xfail(strict=False, reason="the message's function declares that it takes floats alone")
 
 
 @pytest.mark.parametrize("name", ["attention_mask", "head_mask"])
@@ -308,9 +293,7 @@ def test_masks_hold_numbers(name, kind):
     value = np.ones((2, 5) if name == "attention_mask" else (2,), int).astype(kind)
     message = complaint(ValueError, build(BODY), IDS, **{name: value})
     assert message == f"{name} must hold numbers; found dtype {kind}"
-    assert complaint(ValueError, build(BODY), IDS, **{name: [[1, 0], [1]]}).startswith(
-        f"{name} must be an array or"
-    )
+    assert complaint(ValueError, build(BODY), IDS, **{name: [[1, 0], [1]]}).startswith(f"{name} must be an array or")
 
 
 def test_shape_of_the_head_mask():
@@ -356,18 +339,11 @@ def test_labels_of_one_class(problem_type):
     assert complaint(IndexError, head, IDS, labels=[[0], [7]]).startswith("labels[1, 0] is 7, but")
     for shape in ((), (1,), (3,), (2, 3), (1, 2), (2, 1, 1)):
         message = complaint(ValueError, head, IDS, labels=np.zeros(shape, int))
-        assert (
-            message
-            == f"labels must have shape (2,) or (2, 1), which is (batch,) or (batch, 1); found {shape}"
-        )
+        assert message == f"labels must have shape (2,) or (2, 1), which is (batch,) or (batch, 1); found {shape}"
     assert head(IDS, labels=[2, 0]).loss == head(IDS, labels=[[2], [0]]).loss
     if problem_type:
-        assert (
-            complaint(ValueError, head, IDS, labels=[0.0, 1.0]) == "labels must hold integers; found float64"
-        )
-        assert (
-            complaint(ValueError, head, IDS, labels=[True, False]) == "labels must hold integers; found bool"
-        )
+        assert complaint(ValueError, head, IDS, labels=[0.0, 1.0]) == "labels must hold integers; found float64"
+        assert complaint(ValueError, head, IDS, labels=[True, False]) == "labels must hold integers; found bool"
         assert head(IDS, labels=np.array([2, 0], np.uint8)).loss == head(IDS, labels=[2, 0]).loss
 
 
@@ -389,10 +365,7 @@ def test_targets_of_one_number(problem_type):
     head = build(SEQUENCE, num_labels=1, problem_type=problem_type, num_hidden_layers=0)
     for shape in ((), (1,), (3,), (2, 2), (1, 2), (2, 1, 1)):
         message = complaint(ValueError, head, IDS, labels=np.zeros(shape))
-        assert (
-            message
-            == f"labels must have shape (2,) or (2, 1), which is (batch,) or (batch, 1); found {shape}"
-        )
+        assert message == f"labels must have shape (2,) or (2, 1), which is (batch,) or (batch, 1); found {shape}"
     logits = head(IDS).logits[:, 0]
     for labels in ([1.5, -2.0], [[1.5], [-2.0]]):
         assert_close(head(IDS, labels=labels).loss, np.mean((logits - np.array([1.5, -2.0])) ** 2))
@@ -415,9 +388,7 @@ def test_labels_of_choices():
     head, ids = build(CHOICE, num_hidden_layers=0), token_ids(2, 3, 5)
     for wrong in (3, -1, 12):
         message = complaint(IndexError, head, ids, labels=[0, wrong])
-        assert (
-            message == f"labels[1] is {wrong}, but there are 3 classes: 0 to 2, or -100 for a label to ignore"
-        )
+        assert message == f"labels[1] is {wrong}, but there are 3 classes: 0 to 2, or -100 for a label to ignore"
     for shape in ((), (1,), (3,), (2, 1), (2, 3)):
         message = complaint(ValueError, head, ids, labels=np.zeros(shape, int))
         assert message == f"labels must have shape (2,), which is (batch,); found {shape}"
@@ -425,10 +396,7 @@ def test_labels_of_choices():
         message = complaint(ValueError, head, ids, labels=np.zeros(shape))
         expected = "labels must have shape (2, 3), which is (batch, choices) for a distribution"
         assert message == f"{expected}; found {shape}"
-    assert (
-        complaint(ValueError, head, ids, labels=[True, False])
-        == "labels must hold integers or floats; found bool"
-    )
+    assert complaint(ValueError, head, ids, labels=[True, False]) == "labels must hold integers or floats; found bool"
 
 
 def test_positions_of_answers():
@@ -436,10 +404,7 @@ def test_positions_of_answers():
     for name, other in (("start_positions", "end_positions"), ("end_positions", "start_positions")):
         for shape in ((), (1,), (5,), (1, 2), (2, 2), (2, 1, 1)):
             message = complaint(ValueError, head, IDS, **{name: np.zeros(shape, int), other: [0, 0]})
-            assert (
-                message
-                == f"{name} must have shape (2,) or (2, 1), which is (batch,) or (batch, 1); found {shape}"
-            )
+            assert message == f"{name} must have shape (2,) or (2, 1), which is (batch,) or (batch, 1); found {shape}"
         for value, found in (
             ([0.0, 1.0], "integers; found float64"),
             ([True, False], "integers; found bool"),
@@ -447,14 +412,10 @@ def test_positions_of_answers():
             message = complaint(ValueError, head, IDS, **{name: value, other: [0, 0]})
             assert message == f"{name} must hold {found}"
         assert head(IDS, **{name: [0, 0]}).loss is None
-    expected = head(
-        IDS, start_positions=[0, 5], end_positions=[4, 5]
-    ).loss  # out of range is no error: clamped
+    expected = head(IDS, start_positions=[0, 5], end_positions=[4, 5]).loss  # out of range is no error: clamped
     assert head(IDS, start_positions=[-100, 99], end_positions=[[4], [10**9]]).loss == expected
     assert (
-        head(
-            IDS, start_positions=np.array([-100, 99], np.int8), end_positions=np.array([4, 7], np.uint8)
-        ).loss
+        head(IDS, start_positions=np.array([-100, 99], np.int8), end_positions=np.array([4, 7], np.uint8)).loss
         == expected
     )
 
@@ -490,19 +451,13 @@ def test_shapes_of_choices():
         assert message == f"input_ids must have shape (batch, choices, length); found {shape}"
     for shape in ((5, 16), (2, 5, 16), (2, 3, 1, 5, 16)):
         message = complaint(ValueError, head, inputs_embeds=np.zeros(shape))
-        assert (
-            message == f"inputs_embeds must have shape (batch, choices, length, hidden_size); found {shape}"
-        )
-    assert complaint(ValueError, head, inputs_embeds=np.zeros((2, 3, 5, 8))).startswith(
-        "inputs_embeds must have shape"
-    )
+        assert message == f"inputs_embeds must have shape (batch, choices, length, hidden_size); found {shape}"
+    assert complaint(ValueError, head, inputs_embeds=np.zeros((2, 3, 5, 8))).startswith("inputs_embeds must have shape")
     for name in ("attention_mask", "token_type_ids", "position_ids"):
         for shape in ((2, 2, 5), (2, 3, 4), (2, 3, 5, 1)):
             message = complaint(ValueError, head, ids, **{name: np.zeros(shape, int)})
             assert message.startswith(f"{name} must have shape (")
-        assert complaint(ValueError, head, ids, **{name: [[1, 2], [3]]}).startswith(
-            f"{name} must be an array or"
-        )
+        assert complaint(ValueError, head, ids, **{name: [[1, 2], [3]]}).startswith(f"{name} must be an array or")
     assert complaint(ValueError, head, ids.astype(float)) == "input_ids must hold integers; found float64"
     assert complaint(ValueError, head, inputs_embeds=np.ones((2, 3, 5, 16), int)).startswith(
         "inputs_embeds must hold floats"
@@ -567,9 +522,7 @@ def test_problem_type_changed_to_nonsense(labels):
     assert "'multi_class'" in message
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("masking", "none"), ("pinv_method", "exact"), ("num_attention_heads", 3)]
-)
+@pytest.mark.parametrize(("name", "value"), [("masking", "none"), ("pinv_method", "exact"), ("num_attention_heads", 3)])
 @pytest.mark.xfail(strict=True, reason="a field changed after the model was made is not checked again")
 def test_configuration_changed_to_nonsense(name, value):
     model = build.__wrapped__(BODY)
@@ -580,15 +533,10 @@ def test_configuration_changed_to_nonsense(name, value):
 def test_landmarks_changed_to_nonsense():
     model = build.__wrapped__(BODY)
     model.config.num_landmarks = 0
-    assert (
-        complaint(ValueError, model, IDS)
-        == "num_landmarks must be between 1 and the sequence length 5; found 0"
-    )
+    assert complaint(ValueError, model, IDS) == "num_landmarks must be between 1 and the sequence length 5; found 0"
 
 
-@pytest.mark.parametrize(
-    "dtype", ["bfloat16", "int64", "complex64", "bool", "nonsense", "", 3, object, [], {}]
-)
+@pytest.mark.parametrize("dtype", ["bfloat16", "int64", "complex64", "bool", "nonsense", "", 3, object, [], {}])
 def test_unknown_dtype(dtype, tmp_path):
     words = f"dtype must be one of float32, float64, float16; found {dtype!r}"
     model = build.__wrapped__(BODY)
@@ -626,27 +574,19 @@ def test_parameters_that_do_not_fit(model):
     config, good = small_config(), build(model).state_dict()
     first, last = next(iter(good)), list(good)[-1]
     fewer = {name: value for name, value in good.items() if name not in (first, last)}
-    assert (
-        complaint(ValueError, model, config, parameters=fewer) == f"parameters are missing: {first}, {last}"
-    )
+    assert complaint(ValueError, model, config, parameters=fewer) == f"parameters are missing: {first}, {last}"
     more = {**good, "pooler.weight": good[first], "pooler.bias": good[last]}
     message = complaint(ValueError, model, config, parameters=more)
     assert message == "parameters of this model do not include: pooler.weight, pooler.bias"
     for name in (first, last):
         wrong = {**good, name: np.zeros((*good[name].shape, 1))}
         message = complaint(ValueError, model, config, parameters=wrong)
-        assert (
-            message == f"parameter {name} must have shape {good[name].shape}; found {(*good[name].shape, 1)}"
-        )
-    assert complaint(ValueError, model, config, parameters={}).startswith(
-        f"parameters are missing: {first}, "
-    )
+        assert message == f"parameter {name} must have shape {good[name].shape}; found {(*good[name].shape, 1)}"
+    assert complaint(ValueError, model, config, parameters={}).startswith(f"parameters are missing: {first}, ")
 
 
 @pytest.mark.parametrize("value", [[1.0, 2.0], "weights", None, np.zeros(16, int), np.zeros(16, complex)])
-@pytest.mark.xfail(
-    strict=True, reason="AttributeError for a list; a wrong dtype's message does not name the parameter"
-)
+@pytest.mark.xfail(strict=True, reason="AttributeError for a list; a wrong dtype's message does not name the parameter")
 def test_a_parameter_of_a_wrong_kind_is_named(value):
     name = "embeddings.LayerNorm.weight"
     message = complaint(
@@ -674,10 +614,7 @@ def test_seeds(seed):
 def test_configuration_is_checked_again_when_a_model_is_made():
     config = small_config()
     config.num_attention_heads = 3
-    assert (
-        complaint(ValueError, BODY, config)
-        == "hidden_size must be a multiple of num_attention_heads=3, not 16"
-    )
+    assert complaint(ValueError, BODY, config) == "hidden_size must be a multiple of num_attention_heads=3, not 16"
 
 
 # --------------------------------------------------------------------------------------- what stays as it was
@@ -742,9 +679,7 @@ def test_labels_choose_the_loss_anew_in_each_call():
     log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     single = -(log_p[0, 2] + log_p[1, 0]) / 2
     targets = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    several = -(
-        targets * np.log(1 / (1 + np.exp(-logits))) + (1 - targets) * np.log(1 / (1 + np.exp(logits)))
-    ).mean()
+    several = -(targets * np.log(1 / (1 + np.exp(-logits))) + (1 - targets) * np.log(1 / (1 + np.exp(logits)))).mean()
     for _ in range(2):
         assert_close(head(IDS, labels=[2, 0]).loss, single)
         assert_close(head(IDS, labels=np.array([2, 0], np.int32)).loss, single)

@@ -146,9 +146,7 @@ def test_old_and_new_name_together(tmp_path: Path) -> None:
     parameters = drawn(BODY)
     gamma = "nystromformer.embeddings.LayerNorm.gamma"
     parameters[gamma] = parameters["nystromformer.embeddings.LayerNorm.weight"]
-    with pytest.raises(
-        CheckpointError, match=r"LayerNorm\.gamma' and '.*LayerNorm\.weight' are one parameter"
-    ):
+    with pytest.raises(CheckpointError, match=r"LayerNorm\.gamma' and '.*LayerNorm\.weight' are one parameter"):
         load_checkpoint(write(tmp_path, parameters), BODY)
 
 
@@ -202,14 +200,10 @@ def test_tied_decoder_present_and_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda w: w + 1, lambda w: w.astype(np.float64)])
-def test_tied_decoder_present_and_different(
-    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_tied_decoder_present_and_different(tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     parameters = drawn(SHAPES["masked"])
     write(tmp_path, parameters | {DECODER: change(parameters[WORDS])})
-    with pytest.raises(
-        CheckpointError, match=r"decoder\.weight' differs from .*word_embeddings.*tie_word_embeddings"
-    ):
+    with pytest.raises(CheckpointError, match=r"decoder\.weight' differs from .*word_embeddings.*tie_word_embeddings"):
         load_checkpoint(tmp_path, SHAPES["masked"])
 
 
@@ -237,9 +231,7 @@ def test_a_foreign_decoder_is_not_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shapes", [SHAPES["masked"], UNTIED], ids=["tied", "untied"])
-@pytest.mark.parametrize(
-    ("stored", "winner"), [((BIAS,), 0), ((DECODER_BIAS,), 0), ((BIAS, DECODER_BIAS), 1)]
-)
+@pytest.mark.parametrize(("stored", "winner"), [((BIAS,), 0), ((DECODER_BIAS,), 0), ((BIAS, DECODER_BIAS), 1)])
 def test_bias_under_either_name_or_both(
     tmp_path: Path, shapes: dict[str, tuple[int, ...]], stored: tuple[str, ...], winner: int
 ) -> None:
@@ -255,9 +247,7 @@ def test_untied_decoder_is_a_parameter_of_its_own(tmp_path: Path) -> None:
     parameters = drawn(UNTIED)
     same(load_checkpoint(write(tmp_path, parameters), UNTIED).parameters, parameters)
     write(tmp_path, {name: array for name, array in parameters.items() if name != DECODER})
-    with pytest.raises(
-        CheckpointError, match=r"only a part of the head.* lacks 'cls\.predictions\.decoder\.weight'"
-    ):
+    with pytest.raises(CheckpointError, match=r"only a part of the head.* lacks 'cls\.predictions\.decoder\.weight'"):
         load_checkpoint(tmp_path, UNTIED)
 
 
@@ -299,15 +289,11 @@ def test_wrong_shape(tmp_path: Path, name: str) -> None:
 def test_wrong_data_type(tmp_path: Path, dtype: str) -> None:
     parameters = drawn(BODY)
     parameters[WORDS] = parameters[WORDS].astype(dtype)
-    with pytest.raises(
-        CheckpointError, match=f"{WORDS}' has data type .*, expected one of F16, F32, F64, BF16"
-    ):
+    with pytest.raises(CheckpointError, match=f"{WORDS}' has data type .*, expected one of F16, F32, F64, BF16"):
         load_checkpoint(write(tmp_path, parameters), BODY)
 
 
-@pytest.mark.parametrize(
-    ("head", "name"), [(head, name) for head, shapes in HEADS.items() for name in shapes]
-)
+@pytest.mark.parametrize(("head", "name"), [(head, name) for head, shapes in HEADS.items() for name in shapes])
 def test_head_only_partly_there(tmp_path: Path, head: str, name: str) -> None:
     parameters = drawn(SHAPES[head])
     del parameters[name]
@@ -420,9 +406,7 @@ def test_index_that_names_itself_or_nothing(tmp_path: Path) -> None:
 def test_missing_folder_and_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent"):
         load_checkpoint(tmp_path / "absent", BODY)
-    with pytest.raises(
-        FileNotFoundError, match=r"neither model\.safetensors nor .*index\.json in "
-    ) as caught:
+    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor .*index\.json in ") as caught:
         load_checkpoint(tmp_path, BODY)
     assert "pytorch_model.bin" not in str(caught.value)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
@@ -530,9 +514,7 @@ def test_any_bytes(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("shapes", [*SHAPES.values(), UNTIED, BARE], ids=[*SHAPES, "untied", "bare"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_save_then_load_is_the_identity(
-    tmp_path: Path, shapes: dict[str, tuple[int, ...]], dtype: str
-) -> None:
+def test_save_then_load_is_the_identity(tmp_path: Path, shapes: dict[str, tuple[int, ...]], dtype: str) -> None:
     parameters = {name: array.astype(dtype) for name, array in drawn(shapes).items()}
     save_checkpoint(tmp_path / "new" / "folder", parameters)
     same(load_checkpoint(tmp_path / "new" / "folder", shapes).parameters, parameters)
@@ -598,13 +580,9 @@ def test_saved_file_has_the_usual_mode(tmp_path: Path) -> None:
     assert len(modes) == 1
 
 
-@pytest.mark.parametrize(
-    "value", [np.arange(3), np.zeros(2, dtype=complex), [1.0], np.zeros(2, dtype=bool), None]
-)
+@pytest.mark.parametrize("value", [np.arange(3), np.zeros(2, dtype=complex), [1.0], np.zeros(2, dtype=bool), None])
 def test_what_cannot_be_saved(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(
-        TypeError, match=r"'embeddings\.a' must be a float16, float32 or float64 NumPy array, not "
-    ):
+    with pytest.raises(TypeError, match=r"'embeddings\.a' must be a float16, float32 or float64 NumPy array, not "):
         save_checkpoint(tmp_path, {"embeddings.a": value})
     assert list(tmp_path.iterdir()) == []
 
@@ -647,3 +625,38 @@ def test_any_bits_survive_saving(tmp_path: Path, shape: list[int], dtype: str, s
     save_checkpoint(tmp_path, {"embeddings.a": value})
     loaded = load_checkpoint(tmp_path, {"embeddings.a": tuple(shape)}).parameters["embeddings.a"]
     assert (loaded.shape, loaded.dtype, loaded.tobytes()) == (value.shape, value.dtype, data)
+
+
+AUTHORS_NAMES = {
+    "nystromformer.embeddings.LayerNorm.bias": "embeddings.norm.bias",
+    "nystromformer.encoder.layer.1.attention.self.query.weight": "transformer_1.mha.W_q.weight",
+    "nystromformer.encoder.layer.0.attention.self.key.bias": "transformer_0.mha.W_k.bias",
+    "nystromformer.encoder.layer.0.attention.self.value.weight": "transformer_0.mha.W_v.weight",
+    "nystromformer.encoder.layer.0.attention.self.conv.weight": "transformer_0.mha.attn.conv.weight",
+    "nystromformer.encoder.layer.0.attention.output.dense.weight": "transformer_0.mha.ff.weight",
+    "nystromformer.encoder.layer.0.attention.output.LayerNorm.weight": "transformer_0.norm1.weight",
+    "nystromformer.encoder.layer.0.intermediate.dense.weight": "transformer_0.ff1.weight",
+    "nystromformer.encoder.layer.0.output.dense.bias": "transformer_0.ff2.bias",
+    "nystromformer.encoder.layer.0.output.LayerNorm.bias": "transformer_0.norm2.bias",
+    "cls.predictions.transform.dense.weight": "mlm.dense.weight",
+    "cls.predictions.transform.LayerNorm.weight": "mlm.norm.weight",
+    "cls.predictions.bias": "mlm.mlm_class.bias",
+}
+"""As in mlpen/Nystromformer; transformers 4.37.2 translates them in its conversion script."""
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_the_authors_names_are_translated(tmp_path: Path, prefix: str) -> None:
+    values = {name: np.full(2, number, np.float32) for number, name in enumerate(AUTHORS_NAMES)}
+    stored = {prefix + AUTHORS_NAMES[name]: value for name, value in values.items()}
+    for left_out in ("pooler.dense.weight", "sen_class.weight", "transformer_0.mha.attn.conv.bias"):
+        stored[prefix + left_out] = np.zeros(3, np.float32)
+    words = np.ones((2, 1), np.float32)
+    stored |= {prefix + name: words for name in ("embeddings.word_embeddings.weight", "mlm.mlm_class.weight")}
+    save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    name = "nystromformer.embeddings.word_embeddings.weight"
+    loaded = load_checkpoint(tmp_path, {name: (2, 1)} | dict.fromkeys(values, (2,)))
+    assert not loaded.ignored
+    assert not loaded.initialised
+    for name, value in values.items():
+        np.testing.assert_array_equal(loaded.parameters[name], value)

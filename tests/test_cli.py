@@ -73,9 +73,7 @@ def test_demo_shows_every_head_on_both_branches(capsys: pytest.CaptureFixture[st
         lines = block.splitlines()
         assert [line.split()[0] for line in lines[-4::2]] == ["dense", "nystrom"]
         for line in lines[-3::2]:
-            assert re.search(
-                r"[\d.]+ ms; largest difference: float64 \S+ of 1\.0e-10 allowed, float32 \S+ of", line
-            )
+            assert re.search(r"[\d.]+ ms; largest difference: float64 \S+ of 1\.0e-10 allowed, float32 \S+ of", line)
     assert "The weights are small and random." in out
     assert "The capital of France is [MASK]." in blocks["masked-lm"]
     assert "It is eaten with a fork and a knife." in " ".join(blocks["multiple-choice"].split())
@@ -220,9 +218,7 @@ def test_verify_sees_nan_other_shapes_and_other_ids(
     assert json.loads(capsys.readouterr().out)["agrees"] is False
 
 
-def test_verify_without_a_tokenizer_compares_the_outputs(
-    checkpoint: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_without_a_tokenizer_compares_the_outputs(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkpoint / "tokenizer.json").unlink()
     assert cli.main(["verify", str(checkpoint), "--json"]) == 0
     assert {row["dtype"] for row in json.loads(capsys.readouterr().out)["comparisons"]} == {
@@ -232,9 +228,7 @@ def test_verify_without_a_tokenizer_compares_the_outputs(
 
 
 @pytest.mark.parametrize("missing", ["reference.json", "reference.safetensors"])
-def test_verify_without_stored_outputs(
-    checkpoint: Path, missing: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verify_without_stored_outputs(checkpoint: Path, missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     (checkpoint / missing).unlink()
     assert f"holds no stored outputs: there is no {missing}" in fails(["verify", checkpoint], capsys)
 
@@ -369,9 +363,7 @@ def test_inspect_takes_a_checkpoint_that_names_no_head_for_the_bare_model(
 
 def test_inspect_refuses_what_it_does_not_know(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change_json(checkpoint / "config.json", architectures=["BertModel"])
-    assert "is a BertModel, which is none of NystromformerForMaskedLM" in fails(
-        ["inspect", checkpoint], capsys
-    )
+    assert "is a BertModel, which is none of NystromformerForMaskedLM" in fails(["inspect", checkpoint], capsys)
     (checkpoint / "model.safetensors").write_bytes(b"x" * 20)
     assert "model.safetensors" in fails(["inspect", checkpoint], capsys)
     (checkpoint / "config.json").write_text("{", encoding="utf-8")
@@ -400,9 +392,7 @@ def test_wrong_arguments(arguments: list[str], message: str, capsys: pytest.Capt
     assert message in fails(arguments, capsys)
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), OSError(5, "Input/output error\nagain"), IndexError("far out")]
-)
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error\nagain"), IndexError("far out")])
 def test_an_error_is_one_line(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nystrom_np.config import NystromformerConfig, parse_json_object, read_json_object, replacing
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.files import parse_json_object, read_json_object, replacing
 from nystrom_np.functional.activations import ACTIVATIONS
 
 # The file that transformers 4.37.2 saves for a configuration of defaults, without its version.
@@ -131,9 +132,7 @@ def test_defaults_are_the_reference_code() -> None:
         ),
     ],
 )
-def test_saved_file_is_the_reference_one(
-    tmp_path: Path, fields: dict[str, Any], difference: dict[str, Any]
-) -> None:
+def test_saved_file_is_the_reference_one(tmp_path: Path, fields: dict[str, Any], difference: dict[str, Any]) -> None:
     config = NystromformerConfig(**fields)
     assert saved(tmp_path, config) == DEFAULT_FILE | difference
     assert NystromformerConfig.from_pretrained(tmp_path) == config
@@ -187,9 +186,7 @@ def test_equality_copy_pickle_and_repr() -> None:
     assert config != NystromformerConfig(num_landmarks=32)
     assert config != "a string"
     assert repr(config) == "NystromformerConfig(note='x', num_landmarks=32)"
-    assert repr(NystromformerConfig(hidden_act=math.tanh)).startswith(
-        "NystromformerConfig(hidden_act=<built-in"
-    )
+    assert repr(NystromformerConfig(hidden_act=math.tanh)).startswith("NystromformerConfig(hidden_act=<built-in")
     with pytest.raises(TypeError):
         hash(config)
 
@@ -347,9 +344,7 @@ def test_heads_divide_the_width() -> None:
 
 
 def test_pad_token_lies_in_the_vocabulary() -> None:
-    with pytest.raises(
-        ValueError, match=r"pad_token_id must be None or an integer from -1 to 0 \(vocab_size is 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"pad_token_id must be None or an integer from -1 to 0 \(vocab_size is 1\)"):
         NystromformerConfig(vocab_size=1)
 
 
@@ -434,9 +429,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=5,
 )
-field_names = st.sampled_from(
-    [*DOCUMENTED_ORDER, *BOOLEANS, "id2label", "label2id", "num_labels", "pruned_heads"]
-)
+field_names = st.sampled_from([*DOCUMENTED_ORDER, *BOOLEANS, "id2label", "label2id", "num_labels", "pruned_heads"])
 
 
 @given(st.dictionaries(field_names | st.text(), json_values, max_size=4))
@@ -476,6 +469,4 @@ def test_replacing_keeps_the_mode_that_new_files_have(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     with replacing(tmp_path / "file") as temporary:
         temporary.chmod(0o600)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == stat.S_IMODE(
-        (tmp_path / "plain").stat().st_mode
-    )
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)

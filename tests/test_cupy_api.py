@@ -142,9 +142,7 @@ def test_array_methods_take_their_keywords() -> None:
         for file, tree in sources()
         if file.split("/")[0] in ("functional", "model")
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in METHOD_KEYWORDS
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHOD_KEYWORDS
         for word in node.keywords
         if word.arg and word.arg not in METHOD_KEYWORDS[node.func.attr] and dotted(node.func)[:1] != ("np",)
     ]
@@ -169,9 +167,7 @@ def test_activations_are_traced(name: str, dtype: str) -> None:
         pytest.skip("there is a GPU: the laws run the kernel itself")
     function = inspect.unwrap(ACTIVATIONS[name])  # the formula, without fuse and without run-time type checks
     fusion = cupy.fuse(function)
-    with pytest.raises(
-        cupy.cuda.runtime.CUDARuntimeError
-    ):  # traced, and only then stopped by the missing GPU
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced, and only then stopped by the missing GPU
         fusion(unallocated((2, 3), dtype))
     assert fusion.new_fusion is None
     assert len(fusion._memo) == 1

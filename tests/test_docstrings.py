@@ -91,9 +91,7 @@ def test_examples_are_collected() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = {test.name for module in modules() for test in finder.find(module) if test.examples}
     shown = {
-        name
-        for name, thing in PUBLIC.items()
-        if doctest.DocTestParser().get_examples(inspect.getdoc(thing) or "")
+        name for name, thing in PUBLIC.items() if doctest.DocTestParser().get_examples(inspect.getdoc(thing) or "")
     }
     assert shown <= found
     assert {"nystrom_np.functional.activations.gelu", "nystrom_np.functional.nystrom.iterative_pinv"} <= found

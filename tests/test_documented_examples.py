@@ -97,9 +97,7 @@ def test_single_label_classification(weights, told):
 
     # the number of labels may be given at load, if it is what the file has
     num_labels = len(model.config.id2label)
-    model = NystromformerForSequenceClassification.from_pretrained(
-        folder, num_labels=num_labels, dtype="float64"
-    )
+    model = NystromformerForSequenceClassification.from_pretrained(folder, num_labels=num_labels, dtype="float64")
 
     labels = np.array([1])
     loss = model(**inputs, labels=labels).loss
@@ -185,9 +183,7 @@ def test_token_classification(weights, told):
 def test_question_answering(weights, told):
     told = told["question_answering"]
     tokenizer = NystromformerTokenizer.from_pretrained(weights / "question-answering-dense")
-    model = NystromformerForQuestionAnswering.from_pretrained(
-        weights / "question-answering-dense", dtype="float64"
-    )
+    model = NystromformerForQuestionAnswering.from_pretrained(weights / "question-answering-dense", dtype="float64")
 
     question, text = "Who was Jim Henson?", "Jim Henson was a nice puppet"
 

@@ -25,6 +25,7 @@ LOADED_WHEN_USED = (
 ROOMS = [
     "array_module",
     "parallel",
+    "files",
     "functional",
     "config",
     "outputs",
@@ -118,8 +119,6 @@ def test_what_is_heavy_is_imported_where_it_is_used(path: Path) -> None:
 
 def test_only_one_file_knows_cupy() -> None:
     knowing = {
-        path.name
-        for path in sources()
-        if any(module.split(".")[0].startswith("cupy") for module, _ in imports(path))
+        path.name for path in sources() if any(module.split(".")[0].startswith("cupy") for module, _ in imports(path))
     }
     assert knowing <= {"array_module.py"}

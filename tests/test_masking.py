@@ -28,9 +28,7 @@ from tests.models import (
     token_ids,
 )
 
-MIXED = pytest.mark.xfail(
-    strict=True, reason="without padding, the initial inverse is still the whole batch's"
-)
+MIXED = pytest.mark.xfail(strict=True, reason="without padding, the initial inverse is still the whole batch's")
 MASKINGS = ("transformers", "original", "invariant")
 EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
 
@@ -166,9 +164,7 @@ def authors_attention(config, query, key, value, mask, conv):
     return context, attention
 
 
-@pytest.mark.parametrize(
-    ("branch", "length"), [("dense", 11), ("nystrom", 3), ("nystrom", 16), ("nystrom", 23)]
-)
+@pytest.mark.parametrize(("branch", "length"), [("dense", 11), ("nystrom", 3), ("nystrom", 16), ("nystrom", 23)])
 def test_original_is_the_authors_formula(branch, length):
     model, ids, mask = build(BODY, branch, length, masking="original"), token_ids(4, length), masks(4, length)
     out = model(ids, attention_mask=mask, **EVERYTHING)
@@ -200,9 +196,7 @@ def real_alone(model, arguments, row):
     """The outputs for one sequence's real tokens alone, unpadded and in order."""
     place = np.flatnonzero(arguments["attention_mask"][row])
     given = {
-        name: np.broadcast_to(value, (*arguments["attention_mask"].shape, *value.shape[2:]))[
-            row : row + 1, place
-        ]
+        name: np.broadcast_to(value, (*arguments["attention_mask"].shape, *value.shape[2:]))[row : row + 1, place]
         for name, value in arguments.items()
         if name != "attention_mask"
     }
@@ -219,9 +213,7 @@ def assert_equals_real_alone(model, arguments, tolerance=1e-10):
         padding = np.setdiff1d(np.arange(mask.shape[1]), place)
         for layer, states in enumerate((*out.hidden_states, *logits_of(out))):
             if alone is not None:
-                assert_close(
-                    states[row, place], (*alone.hidden_states, *logits_of(alone))[layer][0], tolerance
-                )
+                assert_close(states[row, place], (*alone.hidden_states, *logits_of(alone))[layer][0], tolerance)
             assert not states[row, padding].any()
         for layer, weights in enumerate(out.attentions):
             own = np.zeros_like(weights[row])
@@ -253,9 +245,7 @@ def test_invariant_equals_the_real_tokens_alone(data):
             assert_close(out[row, mask[row]], alone)
 
 
-@pytest.mark.parametrize(
-    ("branch", "length"), [("dense", 11), ("nystrom", 4), ("nystrom", 11), ("nystrom", 23)]
-)
+@pytest.mark.parametrize(("branch", "length"), [("dense", 11), ("nystrom", 4), ("nystrom", 11), ("nystrom", 23)])
 @pytest.mark.parametrize("model", [BODY, MASKED_LM, TOKEN, ANSWER])
 def test_invariant_in_every_output(model, branch, length):
     mask = masks(5, length)
@@ -312,8 +302,7 @@ def test_padding_may_hold_anything(model, branch):
     expected = head(**given, **EVERYTHING)
     for garbage in (-1, 2**62):
         wrong = {
-            name: np.where(mask == 1, given[name], garbage)
-            for name in ("input_ids", "token_type_ids", "position_ids")
+            name: np.where(mask == 1, given[name], garbage) for name in ("input_ids", "token_type_ids", "position_ids")
         }
         found = head(**{**given, **wrong}, **EVERYTHING)
         for (name, one), (other_name, other) in zip(found.items(), expected.items(), strict=True):
@@ -350,9 +339,7 @@ def test_invariant_reads_the_first_real_token(model, branch):
         real = mask[row].reshape(-1, 11)[0] == 1
         alone = head(ids[row : row + 1, ..., real], **EVERYTHING)
         assert_close(out.logits[row], alone.logits[0])
-    losses = [
-        head(ids[i : i + 1, ..., mask[i].reshape(-1, 11)[0] == 1], labels=[1 - i]).loss for i in range(2)
-    ]
+    losses = [head(ids[i : i + 1, ..., mask[i].reshape(-1, 11)[0] == 1], labels=[1 - i]).loss for i in range(2)]
     assert_close(out.loss, np.mean(losses))
 
 
@@ -434,9 +421,7 @@ def test_a_sequence_without_tokens_is_finite(model, branch, masking):
         assert not np.stack(lone.hidden_states).any()
     elif branch == "dense":  # equal attention to every key
         rows = slice(3, 6) if model is CHOICE else slice(1, 2)
-        assert_close(
-            np.stack(out.attentions)[:, rows], np.full((1, rows.stop - rows.start, 2, 11, 11), 1 / 11), 1e-12
-        )
+        assert_close(np.stack(out.attentions)[:, rows], np.full((1, rows.stop - rows.start, 2, 11, 11), 1 / 11), 1e-12)
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
@@ -455,6 +440,4 @@ def test_invariant_with_the_exact_inverse():
     model = build(BODY, length=23, masking="invariant", pinv_method="svd", num_hidden_layers=1)
     out = model(ids, attention_mask=mask).last_hidden_state
     for row in range(4):
-        assert_close(
-            out[row, mask[row] == 1], model(ids[row, mask[row] == 1][None]).last_hidden_state[0], 1e-9
-        )
+        assert_close(out[row, mask[row] == 1], model(ids[row, mask[row] == 1][None]).last_hidden_state[0], 1e-9)

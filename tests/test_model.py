@@ -81,9 +81,7 @@ def test_every_argument_matters(model, branch):
         without = logits_of(head(**{key: value for key, value in given.items() if key != name}))
         assert all(abs(one - other).max() > 1e-3 for one, other in zip(answer, without, strict=True))
     given["input_ids"] = (given["input_ids"] + 7) % 53
-    assert all(
-        abs(one - other).max() > 1e-3 for one, other in zip(answer, logits_of(head(**given)), strict=True)
-    )
+    assert all(abs(one - other).max() > 1e-3 for one, other in zip(answer, logits_of(head(**given)), strict=True))
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
@@ -109,11 +107,7 @@ def test_positions_and_types_index_their_tables(branch):
 @pytest.mark.parametrize("model", MODELS)
 def test_embeddings_in_place_of_ids(model):
     head, given = build(model), inputs_for(model)
-    name = (
-        "embeddings.word_embeddings.weight"
-        if model is BODY
-        else "nystromformer.embeddings.word_embeddings.weight"
-    )
+    name = "embeddings.word_embeddings.weight" if model is BODY else "nystromformer.embeddings.word_embeddings.weight"
     embeds = head.state_dict()[name][given["input_ids"]]
     expected = head(**given, **EVERYTHING)
     del given["input_ids"]
@@ -152,11 +146,7 @@ def test_records_and_tuples(model, branch):
         ANSWER: [(2, 11), (2, 11)],
     }[model]
     for labelled in (True, False):
-        chosen = {
-            n: v
-            for n, v in given.items()
-            if labelled or n not in ("labels", "start_positions", "end_positions")
-        }
+        chosen = {n: v for n, v in given.items() if labelled or n not in ("labels", "start_positions", "end_positions")}
         for states in (True, False):
             for attentions in (states, not states) if branch == "dense" else (states,):
                 asked = {"output_hidden_states": states, "output_attentions": attentions}
@@ -510,11 +500,7 @@ def test_seeds_are_reproducible():
 
 def test_the_body_drawn_does_not_depend_on_the_head():
     bodies = [
-        {
-            name: value
-            for name, value in head(small_config(), seed=3).state_dict().items()
-            if name.startswith("nys")
-        }
+        {name: value for name, value in head(small_config(), seed=3).state_dict().items() if name.startswith("nys")}
         for head in HEADS
     ]
     for body in bodies[1:]:
@@ -666,11 +652,7 @@ def test_a_head_on_another_model_s_file(tmp_path):
     assert head.initialised == ("qa_outputs.weight", "qa_outputs.bias")
     fresh = ANSWER(head.config, seed=0).state_dict()
     for name, value in head.state_dict().items():
-        expected = (
-            fresh[name]
-            if name in head.initialised
-            else body.state_dict()[name.removeprefix("nystromformer.")]
-        )
+        expected = fresh[name] if name in head.initialised else body.state_dict()[name.removeprefix("nystromformer.")]
         np.testing.assert_array_equal(value, expected)
     ids = token_ids(2, 11)
     found = head(ids, output_hidden_states=True).hidden_states[-1]
@@ -679,14 +661,10 @@ def test_a_head_on_another_model_s_file(tmp_path):
 
 def test_overrides_at_load(tmp_path):
     build(BODY, dtype="float32").save_pretrained(tmp_path)
-    loaded = BODY.from_pretrained(
-        tmp_path, inv_coeff_init_option=True, output_attentions=True, num_landmarks=8
-    )
+    loaded = BODY.from_pretrained(tmp_path, inv_coeff_init_option=True, output_attentions=True, num_landmarks=8)
     ids = token_ids(2, 16)
     given = build(BODY, inv_coeff_init_option=True, num_landmarks=8, dtype="float32")
-    expected = BODY(given.config, parameters=build(BODY, dtype="float32").state_dict())(
-        ids, output_attentions=True
-    )
+    expected = BODY(given.config, parameters=build(BODY, dtype="float32").state_dict())(ids, output_attentions=True)
     same(loaded(ids), expected)
     assert expected.attentions[0].shape == (2, 2, 16, 8)
     with pytest.raises(TypeError, match="no such configuration field: landmarks"):

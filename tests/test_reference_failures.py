@@ -107,9 +107,7 @@ def test_head_mask_silences_heads(branch, conv_kernel_size):
         name = f"encoder.layer.{layer}.attention.output.dense.weight"
         zeroed[name] = zeroed[name].copy()
         zeroed[name][:, 8 * head : 8 * head + 8] = 0.0
-    expected = NystromformerModel(model.config, parameters=zeroed)(
-        ids, output_hidden_states=True
-    ).hidden_states
+    expected = NystromformerModel(model.config, parameters=zeroed)(ids, output_hidden_states=True).hidden_states
     found = model(ids, head_mask=head_mask, output_hidden_states=True).hidden_states
     for states, zeroed_states in zip(found, expected, strict=True):
         assert_close(states, zeroed_states, 1e-12)
@@ -190,9 +188,7 @@ def test_half_precision_on_the_nystrom_branch(masking, length):
     found = half(token_ids(2, length), attention_mask=mask, output_attentions=True, output_hidden_states=True)
     rounded = {name: value.astype(np.float64) for name, value in half.state_dict().items()}
     double = NystromformerModel(half.config, parameters=rounded)
-    expected = double(
-        token_ids(2, length), attention_mask=mask, output_attentions=True, output_hidden_states=True
-    )
+    expected = double(token_ids(2, length), attention_mask=mask, output_attentions=True, output_hidden_states=True)
     for arrays, others in (
         (found.hidden_states, expected.hidden_states),
         (found.attentions, expected.attentions),
@@ -214,9 +210,7 @@ def test_original_initial_value_leaks_between_sequences():
     assert abs(exactly_as_the_textbook(model, ids).last_hidden_state - alone).max() > 1e-3
 
 
-MIXED = pytest.mark.xfail(
-    strict=True, reason="without padding, the initial inverse is still the whole batch's"
-)
+MIXED = pytest.mark.xfail(strict=True, reason="without padding, the initial inverse is still the whole batch's")
 
 
 @pytest.mark.parametrize("masking", ["matrix", pytest.param("invariant", marks=MIXED)])
@@ -351,9 +345,7 @@ def named_tests() -> set[tuple[str, str]]:
 
 def functions_of(file: str) -> set[str]:
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
-    return {
-        node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    }
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
 def test_every_test_that_the_table_names_exists():

@@ -57,9 +57,7 @@ def version_4():
 def test_outputs_equal_the_reference(case, version, tmp_path):
     answer = every_case(version)[identity(case)]
     if version.startswith("5") and case.not_in_5:
-        assert answer.error.startswith(
-            case.not_in_5.partition(":")[0]
-        )  # the reason it is left out still holds
+        assert answer.error.startswith(case.not_in_5.partition(":")[0])  # the reason it is left out still holds
         return
     assert answer.error is None
     folder = compare.write_checkpoint(tmp_path, case)
@@ -73,9 +71,7 @@ def test_stored_outputs_are_the_references(version_4):
         stored, answer = store.read(case), every_case(version_4)[identity(case)]
         assert list(answer.outputs) == list(stored.outputs)
         for name, array in stored.outputs.items():
-            np.testing.assert_allclose(
-                answer.outputs[name], array, rtol=0, atol=REPRODUCED, err_msg=identity(case)
-            )
+            np.testing.assert_allclose(answer.outputs[name], array, rtol=0, atol=REPRODUCED, err_msg=identity(case))
 
 
 # ------------------------------------------------------------------------------------------------ checkpoints
@@ -135,9 +131,7 @@ def test_what_this_package_saves_the_reference_loads(version, tmp_path):
     drawn = nystrom_np.NystromformerForSequenceClassification(compare.config_of(case), seed=3)
     drawn.save_pretrained(tmp_path / "drawn")
     written.append((case, tmp_path / "drawn"))
-    for (case, folder), answer in zip(
-        written, ask(version, [from_folder(*pair) for pair in written]), strict=True
-    ):
+    for (case, folder), answer in zip(written, ask(version, [from_folder(*pair) for pair in written]), strict=True):
         assert answer.error is None, folder
         compare.assert_agree(ours(case.head, folder, case), answer.outputs, "float64", {})
 
@@ -146,9 +140,7 @@ def test_what_this_package_saves_the_reference_loads(version, tmp_path):
 def saved(version, tmp_path_factory):
     """Every head as the reference saves it in every way: its folder, by head, kind and way."""
     root = tmp_path_factory.mktemp(f"saved-by-{version}")
-    ways = {
-        (*key, way): root / "-".join((*key, way)) for key in CHECKPOINTS for way in SAVES if kept(*key, way)
-    }
+    ways = {(*key, way): root / "-".join((*key, way)) for key in CHECKPOINTS for way in SAVES if kept(*key, way)}
     items = [
         Item.of(CHECKPOINTS[head, kind], {"folder": str(folder), **SAVES[way]})
         for (head, kind, way), folder in ways.items()
@@ -166,10 +158,7 @@ def kept(head, kind, way):
 def reread(version, saved):
     """What the reference computes from each folder, with its own head and where crossed with another."""
     wanted = [(*key, key[0]) for key in saved] + sorted(CROSSED)
-    items = [
-        from_folder(CHECKPOINTS[head, kind], saved[head, kind, way], reader)
-        for head, kind, way, reader in wanted
-    ]
+    items = [from_folder(CHECKPOINTS[head, kind], saved[head, kind, way], reader) for head, kind, way, reader in wanted]
     answers = dict(zip(wanted, ask(version, items), strict=True))
     assert {answer.error for answer in answers.values()} == {None}
     return answers

@@ -20,9 +20,7 @@ from nystrom_np.functional import (
 from nystrom_np.testing import Mismatch, compare_model, compare_nystrom_attention, masks
 
 
-def independent(
-    q: Any, k: Any, v: Any, m: int, mask: Any, *, initial: str = "batch", steps: int = 6
-) -> np.ndarray:
+def independent(q: Any, k: Any, v: Any, m: int, mask: Any, *, initial: str = "batch", steps: int = 6) -> np.ndarray:
     """Nyström attention as somebody else might write it: loops over heads, inverse of the transposed
     problem.
     """
@@ -192,9 +190,7 @@ def test_a_port_that_ignores_an_argument() -> None:
     for argument in ("attention_mask", "position_ids"):
 
         def port(argument: str = argument, **inputs: Any) -> Any:
-            return model(
-                **{name: value for name, value in inputs.items() if name != argument}
-            ).last_hidden_state
+            return model(**{name: value for name, value in inputs.items() if name != argument}).last_hidden_state
 
         with pytest.raises(Mismatch, match="last_hidden_state"):
             compare_model(port, model)

@@ -230,9 +230,7 @@ def test_decode(tokenizer: NystromformerTokenizer) -> None:
     ids = tokenizer("Paris is the café.").input_ids
     assert tokenizer.decode(ids) == "[CLS] paris is the cafe.[SEP]"
     assert tokenizer.decode(np.array(ids), skip_special_tokens=True) == "paris is the cafe."
-    assert (
-        tokenizer.decode(PARIS) == tokenizer.decode(np.int64(PARIS)) == tokenizer.decode([PARIS]) == "paris"
-    )
+    assert tokenizer.decode(PARIS) == tokenizer.decode(np.int64(PARIS)) == tokenizer.decode([PARIS]) == "paris"
     assert tokenizer.decode([]) == ""
     assert tokenizer.batch_decode(np.array([[A, B], [B, PAD]]), skip_special_tokens=True) == ["a b", "b"]
 
@@ -303,9 +301,7 @@ def test_a_mask_that_is_new_takes_the_space_before_it() -> None:
 
 
 def test_the_map_of_special_tokens_overrides_the_configuration(tmp_path: Path) -> None:
-    folder = folder_with(
-        tmp_path, tokenizer_config={"pad_token": "<unk>"}, special_tokens_map={"pad_token": "[SEP]"}
-    )
+    folder = folder_with(tmp_path, tokenizer_config={"pad_token": "<unk>"}, special_tokens_map={"pad_token": "[SEP]"})
     assert NystromformerTokenizer.from_pretrained(folder).pad_token == "[SEP]"
 
 
@@ -372,11 +368,7 @@ def test_a_file_to_which_nothing_was_added_is_written_as_it_was_read(weights: Pa
     changed = NystromformerTokenizer.from_pretrained(tmp_path)
     changed.save_pretrained(tmp_path)
     assert (tmp_path / "tokenizer.json").read_bytes() != original
-    assert (
-        NystromformerTokenizer.from_pretrained(tmp_path).pad_token_id
-        == changed.pad_token_id
-        == len(changed) - 1
-    )
+    assert NystromformerTokenizer.from_pretrained(tmp_path).pad_token_id == changed.pad_token_id == len(changed) - 1
 
 
 # Errors
@@ -399,9 +391,7 @@ def test_a_file_to_which_nothing_was_added_is_written_as_it_was_read(weights: Pa
         (([("a", "b")], ["c"]), TypeError, r"text\[0\] is a str when text_pair is given"),
     ],
 )
-def test_wrong_texts(
-    tokenizer: NystromformerTokenizer, arguments: Any, error: type[Exception], message: str
-) -> None:
+def test_wrong_texts(tokenizer: NystromformerTokenizer, arguments: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         tokenizer(*arguments)
 
@@ -450,9 +440,7 @@ def test_ids_that_are_none(tokenizer: NystromformerTokenizer, ids: Any) -> None:
 
 
 def test_an_unknown_token_without_an_unknown_token() -> None:
-    tokenizer = NystromformerTokenizer(
-        Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), {"unk_token": None}
-    )
+    tokenizer = NystromformerTokenizer(Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), {"unk_token": None})
     with pytest.raises(ValueError, match="'b' is not in the vocabulary, and there is no unknown token"):
         tokenizer.convert_tokens_to_ids("b")
 
@@ -503,9 +491,7 @@ def test_missing_files(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_files_that_are_not_what_they_should_be(
-    tmp_path: Path, name: str, content: Any, message: str
-) -> None:
+def test_files_that_are_not_what_they_should_be(tmp_path: Path, name: str, content: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NystromformerTokenizer.from_pretrained(folder_with(tmp_path, **{name: content}))
 
@@ -539,9 +525,7 @@ def test_files_that_are_not_what_they_should_be(
         ("   ", [2, 7, 3], [0, 3, 0], "[CLS] [SEP]"),
     ],
 )
-def test_the_shipped_tokenizer(
-    weights: Path, text: str, ids: list[int], ends: list[int], decoded: str
-) -> None:
+def test_the_shipped_tokenizer(weights: Path, text: str, ids: list[int], ends: list[int], decoded: str) -> None:
     tokenizer = NystromformerTokenizer.from_pretrained(weights / "tokenizer")
     encoding = tokenizer(text, return_offsets_mapping=True)
     assert encoding.input_ids == ids

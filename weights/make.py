@@ -179,9 +179,7 @@ def encode(tokenizer, task: Task, text: list, branch: str) -> dict[str, np.ndarr
     return encoded
 
 
-def labels(
-    tokenizer, task: Task, text: Text, inputs: dict[str, np.ndarray], branch: str
-) -> dict[str, np.ndarray]:
+def labels(tokenizer, task: Task, text: Text, inputs: dict[str, np.ndarray], branch: str) -> dict[str, np.ndarray]:
     """Return the labels of a case; whole sentences stand for masked words, short rows are filled up."""
     if task.head == cases.MASKED_LM and text.labels:
         whole = encode(tokenizer, task, text.labels["labels"], branch)["input_ids"]
@@ -212,15 +210,11 @@ def make(folder: Path, task: Task, branch: str) -> None:
         check_peaked(folder, answered["median_row_max"])
         arrays.update({f"{text.name}/inputs/{name}": array for name, array in inputs.items()})
         arrays.update({f"{text.name}/outputs/{name}": array for name, array in exact.items()})
-        told.append(
-            {"name": text.name, "text": text.text, "inputs": list(inputs), "outputs": answered["outputs"]}
-        )
+        told.append({"name": text.name, "text": text.text, "inputs": list(inputs), "outputs": answered["outputs"]})
     save_file(arrays, folder / "reference.safetensors")
     versions = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     reference = {**versions, "head": task.head, "tolerance": TOLERANCE, "cases": told}
-    (folder / "reference.json").write_text(
-        json.dumps(reference, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    (folder / "reference.json").write_text(json.dumps(reference, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check_peaked(folder: Path, medians: list[float]) -> None:

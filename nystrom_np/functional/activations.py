@@ -105,7 +105,7 @@ def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return _tanh_gelu(x, math.sqrt(2.0 / math.pi))
 
 
-def _tanh_gelu(x: Float[Array, "..."], scale: float) -> Float[Array, "..."]:
+def _tanh_gelu(x: Array, scale: float) -> Array:
     # −2u in products, since a power would take fifty times as long; where e⁻²ᵘ is ∞ the quotient is 0, as it should
     exponent = x * x
     exponent *= -2.0 * scale * 0.044715

@@ -27,9 +27,7 @@ SCORES_ON_A_DEVICE = 1 << 28
 """Scores that a GPU holds at a time (1 GB in float32)."""
 
 
-def additive_mask(
-    mask: Num[Array, "*shape"] | Bool[Array, "*shape"], dtype: object
-) -> Float[Array, "*shape"]:
+def additive_mask(mask: Num[Array, "*shape"] | Bool[Array, "*shape"], dtype: object) -> Float[Array, "*shape"]:
     """Turn a mask of ones and zeros into what is added to attention scores: (1 − mask) · min(dtype).
 
     Adding the most negative finite number, not −∞, leaves a row that is masked entirely with equal weights

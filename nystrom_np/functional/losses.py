@@ -45,9 +45,7 @@ def cross_entropy(
     return xp.where(count > 0, total / xp.maximum(count, 1), xp.nan).astype(logits.dtype)
 
 
-def mean_squared_error(
-    predictions: Float[Array, "*shape"], targets: Float[Array, "*shape"]
-) -> Float[Array, ""]:
+def mean_squared_error(predictions: Float[Array, "*shape"], targets: Float[Array, "*shape"]) -> Float[Array, ""]:
     """Mean squared error: the mean of (prediction − target)².
 
     Examples

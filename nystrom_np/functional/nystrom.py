@@ -57,9 +57,7 @@ def segment_means(
     """
     length = x.shape[-2]
     if not 1 <= num_landmarks <= length:
-        raise ValueError(
-            f"num_landmarks must be between 1 and the sequence length {length}; found {num_landmarks}"
-        )
+        raise ValueError(f"num_landmarks must be between 1 and the sequence length {length}; found {num_landmarks}")
     size, longer = divmod(length, num_landmarks)
     short = (num_landmarks - longer) * size  # tokens in the shorter segments
     means = _equal_segment_means(x[..., :short, :], num_landmarks - longer)
@@ -70,9 +68,7 @@ def segment_means(
 
 def _equal_segment_means(x: Array, segments: int) -> Array:
     *batch, length, dim = x.shape
-    return (
-        widen(x).reshape(*batch, segments, length // segments, dim).mean(axis=-2).astype(x.dtype, copy=False)
-    )
+    return widen(x).reshape(*batch, segments, length // segments, dim).mean(axis=-2).astype(x.dtype, copy=False)
 
 
 def initial_inverse(

@@ -258,9 +258,7 @@ class NystromformerPreTrainedModel:
         checks.finish()
         for field in fields(record):
             setattr(record, field.name, _cast(getattr(record, field.name), self.dtype))
-        return (
-            record if (self.config.return_dict if return_dict is None else return_dict) else record.to_tuple()
-        )
+        return record if (self.config.return_dict if return_dict is None else return_dict) else record.to_tuple()
 
     def _set(self, parameters: Mapping[str, Array]) -> None:
         self._parameters = dict(parameters)

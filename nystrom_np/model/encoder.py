@@ -136,10 +136,18 @@ def encoder_layer(
     References
     ----------
     ``NystromformerLayer`` in transformers 4.37.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_np.model.parameters import draw, layer_shapes, tree
+    >>> config = NystromformerConfig(hidden_size=4, num_attention_heads=2, intermediate_size=8)
+    >>> p = tree(draw(config, layer_shapes(config), seed=0))
+    >>> x, weights = encoder_layer(p, config, np.ones((1, 3, 4), np.float32), output_attentions=True)
+    >>> x.shape, weights.shape
+    ((1, 3, 4), (1, 2, 3, 3))
     """
-    context, weights = self_attention(
-        p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions
-    )
+    context, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions)
 
     output = p["attention"]["output"]
 
@@ -151,14 +159,21 @@ def encoder_layer(
     return x, weights
 
 
-def feed_forward(
-    p: Parameters, config: NystromformerConfig, x: Float[Array, "*rows dim"]
-) -> Float[Array, "*rows dim"]:
+def feed_forward(p: Parameters, config: NystromformerConfig, x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
     """Position-wise feed-forward block: LN(W₂ act(W₁ x + b₁) + b₂ + x).
 
     References
     ----------
     ``NystromformerIntermediate`` and ``NystromformerOutput`` in transformers 4.37.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_np.model.parameters import draw, layer_shapes, tree
+    >>> config = NystromformerConfig(hidden_size=4, num_attention_heads=2, intermediate_size=8)
+    >>> p = tree(draw(config, layer_shapes(config), seed=0))
+    >>> feed_forward(p, config, np.ones((3, 4), np.float32)).shape
+    (3, 4)
     """
     hidden = overwrite(linear(x, **p["intermediate"]["dense"]), get_activation(config.hidden_act))
     return add_and_norm(p["output"]["LayerNorm"], config, linear(hidden, **p["output"]["dense"]), x)
@@ -201,6 +216,16 @@ def self_attention(
     ----------
     ``NystromformerSelfAttention`` in transformers 4.37.2; for ``masking="original"``, ``NystromAttention`` in
     mlpen/Nystromformer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_np.model.parameters import draw, layer_shapes, tree
+    >>> config = NystromformerConfig(hidden_size=4, num_attention_heads=2, intermediate_size=8)
+    >>> p = tree(draw(config, layer_shapes(config), seed=0))
+    >>> context, weights = self_attention(p["attention"]["self"], config, np.ones((1, 3, 4), np.float32))
+    >>> context.shape, weights
+    ((1, 3, 4), None)
     """
     query, key, value = project(p, config, x)
     attend = partial(attention_with_skip, p, config, mask=mask, output_attentions=output_attentions)
@@ -246,7 +271,17 @@ def attention_with_skip(
 def project(
     p: Parameters, config: NystromformerConfig, x: Float[Array, "batch length dim"]
 ) -> list[Float[Array, "batch heads length head_dim"]]:
-    """Queries, keys and values of each head; queries and keys are divided by d^¼, so that q kᵀ is scaled by √d."""
+    """Queries, keys and values of each head; queries and keys are divided by d^¼, so that q kᵀ is scaled by √d.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_np.model.parameters import draw, layer_shapes, tree
+    >>> config = NystromformerConfig(hidden_size=4, num_attention_heads=2, intermediate_size=8)
+    >>> p = tree(draw(config, layer_shapes(config), seed=0))
+    >>> [y.shape for y in project(p["attention"]["self"], config, np.ones((1, 3, 4), np.float32))]
+    [(1, 2, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2)]
+    """
     batch, length, width = x.shape
     heads = config.num_attention_heads
     scale = (width // heads) ** 0.25
@@ -292,6 +327,15 @@ def attention(
     attention : array or None
         If asked for: the softmax matrix (B, H, L, L), or F A⁺ (B, H, L, m) of Nyström attention. Without it the
         context is computed in bounded memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> config = NystromformerConfig(num_landmarks=2, segment_means_seq_len=64)
+    >>> q = np.ones((1, 1, 5, 4))
+    >>> context, weights = attention(config, q, q, q, output_attentions=True)
+    >>> context.shape, weights.shape
+    ((1, 1, 5, 4), (1, 1, 5, 2))
     """
     exact = is_exact(config, query.shape[-2])
     pinv = inverse(config)

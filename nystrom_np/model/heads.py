@@ -56,9 +56,7 @@ class _HeadedModel(NystromformerPreTrainedModel):
     def _set(self, parameters: Any) -> None:
         super()._set(parameters)
         prefix = "nystromformer."
-        body = {
-            name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)
-        }
+        body = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
         self.nystromformer = NystromformerModel(self.config, parameters=body)
 
     def _encode(
@@ -140,9 +138,7 @@ class NystromformerForMaskedLM(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-        )
+        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         logits = encoded.padded(self.decode(encoded.last_hidden_state))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
@@ -238,9 +234,7 @@ class NystromformerForSequenceClassification(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-        )
+        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         p = self._tree["classifier"]
         hidden = get_activation(self.config.hidden_act)(linear(encoded.first_token(), **p["dense"]))
@@ -349,9 +343,7 @@ class NystromformerForMultipleChoice(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-        )
+        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         batch, choices = self._fold(checks, arguments)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         hidden = relu(linear(encoded.first_token(), **self._tree["pre_classifier"]))
@@ -470,9 +462,7 @@ class NystromformerForTokenClassification(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-        )
+        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["classifier"]))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
@@ -551,9 +541,7 @@ class NystromformerForQuestionAnswering(_HeadedModel):
             If an argument is wrong.
         """
         checks = Checks(self._home)
-        arguments = _arguments(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-        )
+        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
         logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["qa_outputs"]))
         start, end = logits[..., 0], logits[..., 1]

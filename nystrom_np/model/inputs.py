@@ -212,9 +212,7 @@ def check_shape(name: str, array: Array, *allowed: tuple[int, ...], words: str =
     """
     if array.shape not in allowed:
         shapes = " or ".join(str(shape) for shape in dict.fromkeys(allowed))
-        raise ValueError(
-            f"{name} must have shape {shapes}{words and f', which is {words}'}; found {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape {shapes}{words and f', which is {words}'}; found {array.shape}")
     return array
 
 
@@ -249,6 +247,13 @@ def check_inputs(
         ``inputs_embeds``, a sequence that is too long.
     IndexError
         For an id outside its table.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inputs = check_inputs(Checks(np.zeros(1)), NystromformerConfig(), [[5, 6, 7]], [[1, 1, 0]])
+    >>> inputs.position_ids, inputs.mask.shape
+    (array([[2, 3, 4]]), (1, 1, 1, 3))
     """
     if (input_ids is None) == (inputs_embeds is None):
         found = "neither" if input_ids is None else "both"
@@ -259,9 +264,7 @@ def check_inputs(
         shape = _two_axes("input_ids", input_ids.shape, "(batch, length)")
     else:
         inputs_embeds = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
-        shape = _two_axes(
-            "inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size
-        )
+        shape = _two_axes("inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size)
     if config.chunk_size_feed_forward > 0 and shape[1] % config.chunk_size_feed_forward:
         raise ValueError(
             f"the sequence length must be a multiple of chunk_size_feed_forward={config.chunk_size_feed_forward}; "
@@ -283,9 +286,7 @@ def check_inputs(
     if token_type_ids is None:
         token_type_ids = get_array_module(checks.home).zeros((1, shape[1]), dtype="int64")
     else:
-        token_type_ids = ids(
-            "token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding"
-        )
+        token_type_ids = ids("token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding")
     heads = _check_head_mask(checks, config, head_mask)
     return Inputs(input_ids, inputs_embeds, token_type_ids, position_ids, mask, heads, real)
 

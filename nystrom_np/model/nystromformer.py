@@ -108,9 +108,7 @@ class NystromformerModel(NystromformerPreTrainedModel):
         )
         encoded = self.encode(inputs, output_attentions, output_hidden_states)
         last = encoded.padded(encoded.last_hidden_state)
-        return self.respond(
-            checks, BaseModelOutput(last, encoded.hidden_states, encoded.attentions), return_dict
-        )
+        return self.respond(checks, BaseModelOutput(last, encoded.hidden_states, encoded.attentions), return_dict)
 
     forward = __call__
 
@@ -146,9 +144,7 @@ class NystromformerModel(NystromformerPreTrainedModel):
             if with_states:
                 states.append(x)
             if with_attentions:
-                attentions.append(
-                    weights if packing is None else packing.unpack_attention(weights, config, x)
-                )
+                attentions.append(weights if packing is None else packing.unpack_attention(weights, config, x))
         if packing is not None and with_states:
             states = [packing.unpack(state) for state in states]
         return Encoded(

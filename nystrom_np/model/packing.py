@@ -42,9 +42,7 @@ class Packing:
         lengths = real.sum(axis=1)
         order = [int(row) for row in np.argsort(-lengths, kind="stable") if lengths[row]]
         ends = np.cumsum(lengths[order], dtype=int)
-        segments = {
-            row: slice(int(end - lengths[row]), int(end)) for row, end in zip(order, ends, strict=True)
-        }
+        segments = {row: slice(int(end - lengths[row]), int(end)) for row, end in zip(order, ends, strict=True)}
         rows = np.repeat(np.array(order, int), lengths[order])
         columns = np.concatenate([np.flatnonzero(real[row]) for row in order] or [np.zeros(0, int)])
         return cls(real, segments, move_like(rows, like), move_like(columns, like))
@@ -92,6 +90,16 @@ def pack(inputs: Inputs, config: NystromformerConfig, like: Array) -> Inputs:
     ------
     ValueError
         If a sequence has more tokens than there are default positions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from nystrom_np.model.inputs import Checks, check_inputs
+    >>> config, home = NystromformerConfig(masking="invariant"), np.zeros(1)
+    >>> inputs = check_inputs(Checks(home), config, [[5, 6, 7], [8, 9, 1]], [[0, 1, 1], [1, 1, 1]])
+    >>> packed = pack(inputs, config, home)
+    >>> packed.input_ids, packed.position_ids
+    (array([[8, 9, 1, 6, 7]]), array([[2, 3, 4, 2, 3]]))
     """
     packing = Packing.of(inputs.real, like)  # type: ignore[arg-type]
 

@@ -60,9 +60,7 @@ def layer_shapes(config: NystromformerConfig) -> Shapes:
         shapes |= dense_shapes(f"attention.self.{name}", width, width)
     if config.conv_kernel_size is not None:
         shapes["attention.self.conv.weight"] = (config.num_attention_heads, 1, config.conv_kernel_size, 1)
-    shapes |= dense_shapes("attention.output.dense", width, width) | norm_shapes(
-        "attention.output.LayerNorm", width
-    )
+    shapes |= dense_shapes("attention.output.dense", width, width) | norm_shapes("attention.output.LayerNorm", width)
     shapes |= dense_shapes("intermediate.dense", width, inner)
     return shapes | dense_shapes("output.dense", inner, width) | norm_shapes("output.LayerNorm", width)
 

@@ -71,9 +71,7 @@ def pad(batch: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     rows = [{name: _row(name, encoding[name]) for name in _keys(encoding)} for encoding in batch]
     for number, row in enumerate(rows):
         if row.keys() != rows[0].keys():
-            raise ValueError(
-                f"all encodings must have the same keys; found {sorted(rows[0])} and {sorted(row)}"
-            )
+            raise ValueError(f"all encodings must have the same keys; found {sorted(rows[0])} and {sorted(row)}")
         for name, array in row.items():
             if array.shape != row["input_ids"].shape:
                 shape = row["input_ids"].shape
@@ -91,9 +89,7 @@ def _keys(encoding: Any) -> list[str]:
         raise ValueError(f"an encoding must be a mapping with input_ids; found {type(encoding).__name__}")
     keys = list(encoding.keys())
     if "input_ids" not in keys or not set(keys) <= set(ARGUMENTS):
-        raise ValueError(
-            f"an encoding must have input_ids, and may have {', '.join(ARGUMENTS[1:])}; found {keys}"
-        )
+        raise ValueError(f"an encoding must have input_ids, and may have {', '.join(ARGUMENTS[1:])}; found {keys}")
     return keys
 
 
@@ -125,6 +121,13 @@ def split(
     config : NystromformerConfig
     per_token : tuple of str
         The fields with an axis for the tokens.
+
+    Examples
+    --------
+    >>> from nystrom_np.outputs import BaseModelOutput
+    >>> record, mask = BaseModelOutput(np.zeros((2, 3, 4))), np.array([[1, 1, 1], [1, 0, 0]])
+    >>> [one[0].shape for one in split(record, mask, NystromformerConfig(), ("last_hidden_state",))]
+    [(1, 3, 4), (1, 1, 4)]
     """
     real = np.asarray(to_numpy(mask)) != 0
     for row, places in enumerate(map(np.flatnonzero, real)):
@@ -141,9 +144,7 @@ def split(
                 return value[row][:, places, :columns][None]
             return value[row][places][None] if name in per_token else value[row][None]
 
-        yield replace(
-            record, **{field.name: one(field.name, getattr(record, field.name)) for field in fields(record)}
-        )
+        yield replace(record, **{field.name: one(field.name, getattr(record, field.name)) for field in fields(record)})
 
 
 def with_progress(items: Iterable[Any], progress: bool | None, total: int | None) -> Iterator[Any]:
@@ -156,12 +157,15 @@ def with_progress(items: Iterable[Any], progress: bool | None, total: int | None
         Always, never, or (None) in a terminal after a second.
     total : int or None
         How many there will be, if known.
+
+    Examples
+    --------
+    >>> list(with_progress([1, 2], progress=False, total=2))
+    [1, 2]
     """
     if progress is False:
         yield from items
         return
     from tqdm import tqdm  # here, since it is only needed here
 
-    yield from tqdm(
-        items, total=total, disable=None if progress is None else False, delay=0 if progress else 1
-    )
+    yield from tqdm(items, total=total, disable=None if progress is None else False, delay=0 if progress else 1)

@@ -40,9 +40,7 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu2": lambda x: np.where(x > 0, x**2, 0),
     "relu6": lambda x: np.select([x < 0, x > 6], [0, 6], x),
     "leaky_relu": lambda x: np.where(x > 0, x, x / 100),
-    "selu": lambda x: np.where(
-        x > 0, 1.0507009873554805 * x, 1.7580993408473766 * (np.exp(np.minimum(x, 0)) - 1)
-    ),
+    "selu": lambda x: np.where(x > 0, 1.0507009873554805 * x, 1.7580993408473766 * (np.exp(np.minimum(x, 0)) - 1)),
     "silu": lambda x: x * scipy.special.expit(x),
     "swish": lambda x: x * scipy.special.expit(x),
     "mish": lambda x: x * (1 - 2 / (np.square(1 + np.exp(x)) + 1)),

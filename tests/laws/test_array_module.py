@@ -120,9 +120,7 @@ def test_devices(backend: Backend) -> None:
     """Arrays of NumPy and of the stand-in are on the CPU; an unknown name is an error with the known."""
     assert device_of(backend.array(np.ones(2))).startswith(backend.device)
     for name in ("gpu", "cuda:", "cuda:x", "cpu:0", "", "cuda0"):
-        with pytest.raises(
-            array_module.DeviceError, match=f'must be "cpu", "cuda" or "cuda:N", found {name!r}'
-        ):
+        with pytest.raises(array_module.DeviceError, match=f'must be "cpu", "cuda" or "cuda:N", found {name!r}'):
             to_device(np.ones(2), name)
 
 

@@ -50,9 +50,7 @@ def test_scores(backend: Backend) -> None:
     @cases(20)
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
-        scores = attention_scores(
-            backend.array(case.query), backend.array(case.key), optional(backend, case.mask)
-        )
+        scores = attention_scores(backend.array(case.query), backend.array(case.key), optional(backend, case.mask))
         expected = np.einsum("bhqd,bhkd->bhqk", case.query, case.key)
         if case.mask is not None:
             expected = np.where(case.mask.astype(bool), expected, np.finfo("float64").min)
@@ -73,9 +71,7 @@ def test_matrix(backend: Backend) -> None:
         weights = backend.numpy(softmax_attention_matrix(q, k, optional(backend, case.mask)))
         scores = np.einsum("bhqd,bhkd->bhqk", case.query, case.key)
         real = (
-            np.ones(scores.shape, bool)
-            if case.mask is None
-            else np.broadcast_to(case.mask, scores.shape).astype(bool)
+            np.ones(scores.shape, bool) if case.mask is None else np.broadcast_to(case.mask, scores.shape).astype(bool)
         )
         real = real | ~real.any(axis=-1, keepdims=True)
         shifted = scores - scores.max(axis=-1, keepdims=True)
@@ -100,9 +96,7 @@ def tiny_blocks(queries: int, scores: int, worth: int) -> Iterator[None]:
         yield
 
 
-blocks = st.sampled_from(
-    [(256, 1 << 20, 1 << 16), (3, 6, 0), (1, 2, 0), (4, 1 << 20, 0), (5, 5, 10**9), (2, 1, 20)]
-)
+blocks = st.sampled_from([(256, 1 << 20, 1 << 16), (3, 6, 0), (1, 2, 0), (4, 1 << 20, 0), (5, 5, 10**9), (2, 1, 20)])
 
 
 def test_bounded_memory_is_the_definition(backend: Backend) -> None:
@@ -197,9 +191,7 @@ def test_order_of_the_keys(backend: Backend) -> None:
             *(backend.array(x) for x in (case.query, case.key, case.value)), optional(backend, case.mask)
         )
         key, value = case.key[..., order, :], case.value[..., order, :]
-        after = softmax_attention(
-            *(backend.array(x) for x in (case.query, key, value)), optional(backend, mask)
-        )
+        after = softmax_attention(*(backend.array(x) for x in (case.query, key, value)), optional(backend, mask))
         assert_close(backend.numpy(after), backend.numpy(before), ROUNDING)
 
     law()

@@ -50,9 +50,7 @@ def test_scipy(form: Any, backend: Backend) -> None:
         half = weight.shape[2] // 2
         padded = np.pad(value, [(0, 0), (0, 0), (half, half), (0, 0)])
         for b, h, d in np.ndindex(value.shape[0], value.shape[1], value.shape[3]):
-            expected = scipy.signal.correlate(
-                padded[b, h, :, d], weight[h, 0, :, 0], mode="valid", method="direct"
-            )
+            expected = scipy.signal.correlate(padded[b, h, :, d], weight[h, 0, :, 0], mode="valid", method="direct")
             assert_close(found[b, h, :, d], expected, ROUNDING)
 
     law()

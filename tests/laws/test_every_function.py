@@ -77,15 +77,11 @@ CALLS: dict[str, tuple[Callable[[str], Any], Callable[..., Any]]] = {
     "mean_squared_error": (several((2, 3), (2, 3)), functional.mean_squared_error),
     "nystrom_attention": (
         attention_arguments,
-        lambda q, k, v, mask: functional.nystrom_attention(
-            q / 4, k / 4, v, 4, mask, functional.initial_inverse
-        ),
+        lambda q, k, v, mask: functional.nystrom_attention(q / 4, k / 4, v, 4, mask, functional.initial_inverse),
     ),
     "nystrom_attention_matrix": (
         attention_arguments,
-        lambda q, k, v, mask: functional.nystrom_attention_matrix(
-            q / 4, k / 4, 4, mask, functional.initial_inverse
-        ),
+        lambda q, k, v, mask: functional.nystrom_attention_matrix(q / 4, k / 4, 4, mask, functional.initial_inverse),
     ),
     "nystrom_kernels": (
         attention_arguments,
@@ -135,9 +131,7 @@ def test_arguments_and_layout(name: str, backend: Backend) -> None:
         for one, other in zip(found, expected, strict=True):
             one, other = backend.numpy(one), backend.numpy(other)
             assert one.shape == other.shape
-            np.testing.assert_allclose(
-                one, other, rtol=0, atol=256 * eps("float64") * max(1.0, np.abs(other).max())
-            )
+            np.testing.assert_allclose(one, other, rtol=0, atol=256 * eps("float64") * max(1.0, np.abs(other).max()))
 
     law()
 
@@ -160,8 +154,6 @@ def test_dtype_and_device(name: str, dtype: str, backend: Backend) -> None:
             wide = "float32" if dtype == "float16" and name in WIDENED else dtype
             assert one.dtype == ("float64" if name == "additive_mask" else wide)
             one, other = backend.numpy(one).astype("float64"), backend.numpy(other)
-            np.testing.assert_allclose(
-                one, other, rtol=0, atol=64 * eps(dtype) * max(1.0, np.abs(other).max())
-            )
+            np.testing.assert_allclose(one, other, rtol=0, atol=64 * eps(dtype) * max(1.0, np.abs(other).max()))
 
     law()

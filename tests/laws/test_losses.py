@@ -86,12 +86,8 @@ def test_mean_squared_error(backend: Backend) -> None:
     @given(float_arrays(), st.integers(0, 3))
     def law(x: np.ndarray, step: int) -> None:
         y = np.array(x[..., ::-1]) - step
-        found, swapped = (
-            backend.numpy(mean_squared_error(*map(backend.array, pair))) for pair in ((x, y), (y, x))
-        )
-        assert_close(
-            found, sum((a - b) ** 2 for a, b in zip(x.flat, y.flat, strict=True)) / x.size, 8 * 64 * EPS
-        )
+        found, swapped = (backend.numpy(mean_squared_error(*map(backend.array, pair))) for pair in ((x, y), (y, x)))
+        assert_close(found, sum((a - b) ** 2 for a, b in zip(x.flat, y.flat, strict=True)) / x.size, 8 * 64 * EPS)
         assert found == swapped
         assert (found == 0) == bool((x == y).all())
 

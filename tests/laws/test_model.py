@@ -43,9 +43,7 @@ def on(backend: Backend, model: Any, dtype: str = "float64") -> Any:
 
 
 @st.composite
-def models_and_inputs(
-    draw: st.DrawFn, head: type = NystromformerModel, **fixed: Any
-) -> tuple[Any, dict[str, Any]]:
+def models_and_inputs(draw: st.DrawFn, head: type = NystromformerModel, **fixed: Any) -> tuple[Any, dict[str, Any]]:
     """How to make a model (it is made outside the strategy, since run-time type checks draw random
     numbers), and inputs.
     """
@@ -66,14 +64,10 @@ def outputs(backend: Backend, model: Any, inputs: dict[str, Any]) -> dict[str, n
     return arrays
 
 
-def assert_same(
-    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], allowed: float = ROUNDING
-) -> None:
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], allowed: float = ROUNDING) -> None:
     assert found.keys() == expected.keys()
     for name in expected:
-        assert_close(
-            found[name], expected[name], allowed * max(1.0, np.abs(expected[name]).max(initial=0)), name
-        )
+        assert_close(found[name], expected[name], allowed * max(1.0, np.abs(expected[name]).max(initial=0)), name)
 
 
 def test_backends_agree(backend: Backend) -> None:
@@ -103,11 +97,7 @@ def test_host_waits_once(backend: Backend) -> None:
         pytest.skip("only the stand-in counts reads")
 
     @cases(8)
-    @given(
-        st.sampled_from(HEADS[:3] + HEADS[4:]).flatmap(
-            lambda head: models_and_inputs(head, masking="transformers")
-        )
-    )
+    @given(st.sampled_from(HEADS[:3] + HEADS[4:]).flatmap(lambda head: models_and_inputs(head, masking="transformers")))
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
         model = make()
@@ -146,23 +136,18 @@ def test_head_mask(backend: Backend) -> None:
     law()
 
 
-@pytest.mark.parametrize(
-    "exact", [{"segment_means_seq_len": 5, "num_landmarks": 5}, {"inv_coeff_init_option": True}]
-)
+@pytest.mark.parametrize("exact", [{"segment_means_seq_len": 5, "num_landmarks": 5}, {"inv_coeff_init_option": True}])
 def test_multiple_choice(exact: dict[str, Any], backend: Backend) -> None:
     """The logit of a choice is what it gets alone (where sequences do not share an initial value)."""
 
     @cases(5)
-    @given(
-        models_and_inputs(NystromformerForMultipleChoice, masking="transformers", **exact), st.integers(1, 3)
-    )
+    @given(models_and_inputs(NystromformerForMultipleChoice, masking="transformers", **exact), st.integers(1, 3))
     def law(drawn: tuple[Any, dict[str, Any]], choices: int) -> None:
         make, inputs = drawn
         model = make()
         there = on(backend, model)
         several = {
-            name: np.stack([np.roll(x, i, axis=-1) for i in range(choices)], axis=1)
-            for name, x in inputs.items()
+            name: np.stack([np.roll(x, i, axis=-1) for i in range(choices)], axis=1) for name, x in inputs.items()
         }
         together = backend.numpy(there(**several).logits)
         assert together.shape == (len(inputs["input_ids"]), choices)
@@ -282,9 +267,7 @@ def test_arguments_are_left_alone(backend: Backend) -> None:
         parameters = {name: np.array(value) for name, value in model.state_dict().items()}
         for array in (*parameters.values(), *inputs.values()):
             array.setflags(write=False)
-        there = type(model)(
-            model.config, parameters={name: backend.array(x) for name, x in parameters.items()}
-        )
+        there = type(model)(model.config, parameters={name: backend.array(x) for name, x in parameters.items()})
         before = model.config.to_dict()
         found = there(**inputs).last_hidden_state
         assert model.config.to_dict() == before
@@ -321,10 +304,7 @@ def test_activation_by_name_or_function() -> None:
             "intermediate_size": 3,
             "num_hidden_layers": 1,
         }
-        models = [
-            NystromformerModel(NystromformerConfig(**base, hidden_act=act))
-            for act in (name, ACTIVATIONS[name])
-        ]
+        models = [NystromformerModel(NystromformerConfig(**base, hidden_act=act)) for act in (name, ACTIVATIONS[name])]
         one, other = (model([[1, 2, 3]]).last_hidden_state for model in models)
         np.testing.assert_array_equal(one, other)
 

@@ -50,10 +50,7 @@ def test_softmax_shift(backend: Backend) -> None:
 def test_softmax_extremes(dtype: str, backend: Backend) -> None:
     """The largest finite scores overflow nowhere: the largest takes all, ties share, −∞ takes nothing."""
     top = float(np.finfo(dtype).max)
-    x = (
-        np.array([[top, -top, 0.0, -np.inf], [top, top, -top, top], [-top, -top, -np.inf, -np.inf]], dtype)
-        / 2
-    )
+    x = np.array([[top, -top, 0.0, -np.inf], [top, top, -top, top], [-top, -top, -np.inf, -np.inf]], dtype) / 2
     third = 1 / 3
     expected = np.array([[1, 0, 0, 0], [third, third, 0, third], [0.5, 0.5, 0, 0]])
     assert_close(backend.numpy(softmax(backend.array(x))), expected, eps(dtype))
@@ -148,9 +145,7 @@ def test_layer_norm_default_eps() -> None:
 def test_half_precision_does_not_overflow(backend: Backend) -> None:
     """Half precision is normalised in float32: the sum and the squares of large values do not overflow."""
     x = np.array([[60000.0, -60000.0, 60000.0, -60000.0]], "float16")
-    y = layer_norm(
-        backend.array(x), backend.array(np.ones(4, "float16")), backend.array(np.zeros(4, "float16"))
-    )
+    y = layer_norm(backend.array(x), backend.array(np.ones(4, "float16")), backend.array(np.zeros(4, "float16")))
     np.testing.assert_array_equal(backend.numpy(y), [[1, -1, 1, -1]])
     many = backend.numpy(softmax(backend.array(np.zeros(70000, "float16"))))
     assert_close(many, np.full(70000, 1 / 70000), 2.0**-24)

@@ -55,9 +55,7 @@ def test_segment_means(backend: Backend) -> None:
     def law(drawn: tuple[np.ndarray, int]) -> None:
         x, landmarks = drawn
         found = backend.numpy(segment_means(backend.array(x), landmarks))
-        expected = np.stack(
-            [x[:, s].sum(axis=1) / (s.stop - s.start) for s in segments(x.shape[1], landmarks)], axis=1
-        )
+        expected = np.stack([x[:, s].sum(axis=1) / (s.stop - s.start) for s in segments(x.shape[1], landmarks)], axis=1)
         assert_close(found, expected, 64 * EPS)
 
     law()
@@ -350,9 +348,7 @@ def test_rank(backend: Backend) -> None:
     @given(attention_cases())
     def law(case: AttentionCase) -> None:
         q, k = backend.array(case.query), backend.array(case.key)
-        matrix = backend.numpy(
-            nystrom_attention_matrix(q, k, case.num_landmarks, optional(backend, case.mask))
-        )
+        matrix = backend.numpy(nystrom_attention_matrix(q, k, case.num_landmarks, optional(backend, case.mask)))
         sigma = np.linalg.svd(matrix, compute_uv=False)
         a = backend.numpy(nystrom_kernels(q, k, case.num_landmarks)[1])
         allowed = 64 * EPS * magnification(a, iterative_pinv)
@@ -416,9 +412,7 @@ def test_heads_and_sequences(backend: Backend) -> None:
         turned = None if mask is None else backend.array(mask[::-1])
         for initial in ("batch", "matrix"):
             pinv = partial(iterative_pinv, initial=initial)
-            one = backend.numpy(
-                nystrom_attention(*map(backend.array, (q, k, v)), m, optional(backend, mask), pinv)
-            )
+            one = backend.numpy(nystrom_attention(*map(backend.array, (q, k, v)), m, optional(backend, mask), pinv))
             order = [backend.array(np.array(x[::-1, ::-1])) for x in (q, k, v)]
             other = backend.numpy(nystrom_attention(*order, m, turned, pinv))
             a = backend.numpy(nystrom_kernels(backend.array(q), backend.array(k), m)[1])
@@ -437,15 +431,11 @@ def test_matrix_initial_value_does_not_mix(backend: Backend) -> None:
     def law(case: AttentionCase) -> None:
         pinv = partial(iterative_pinv, initial="matrix")
         q, k, v, m, mask = case.arguments()
-        whole = backend.numpy(
-            nystrom_attention(*map(backend.array, (q, k, v)), m, optional(backend, mask), pinv)
-        )
+        whole = backend.numpy(nystrom_attention(*map(backend.array, (q, k, v)), m, optional(backend, mask), pinv))
         a = backend.numpy(nystrom_kernels(backend.array(q), backend.array(k), m)[1])
         for b, h in np.ndindex(*q.shape[:2]):
             one = None if mask is None else mask[b, 0]
-            alone = nystrom_attention(
-                *(backend.array(x[b, h]) for x in (q, k, v)), m, optional(backend, one), pinv
-            )
+            alone = nystrom_attention(*(backend.array(x[b, h]) for x in (q, k, v)), m, optional(backend, one), pinv)
             assert_close(backend.numpy(alone), whole[b, h], 256 * EPS * magnification(a, pinv))
 
     law()
@@ -471,9 +461,7 @@ def test_values_of_padding_do_not_matter(backend: Backend) -> None:
         assume(case.mask is not None and case.mask.any(axis=-1).all())
         q, k, v, m, mask = case.arguments()
         other = np.where(mask.swapaxes(-1, -2).astype(bool), v, 100.0)
-        one, two = (
-            nystrom_attention(*map(backend.array, (q, k, x)), m, backend.array(mask)) for x in (v, other)
-        )
+        one, two = (nystrom_attention(*map(backend.array, (q, k, x)), m, backend.array(mask)) for x in (v, other))
         a = backend.numpy(nystrom_kernels(backend.array(q), backend.array(k), m)[1])
         assert_close(backend.numpy(one), backend.numpy(two), 256 * EPS * magnification(a, iterative_pinv))
 

@@ -16,9 +16,7 @@ from tests.laws.tools import cases
 
 
 def blas_threads() -> list[int]:
-    return [
-        library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
-    ]
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 
 
 @pytest.fixture(autouse=True)
@@ -189,9 +187,7 @@ def test_using_threads() -> None:
         assert len(threads) == 3
     assert thread_count() == before
     for count in (0, -1, True):
-        refused = pytest.raises(
-            ValueError, match=f"workers must be a positive integer or None; found {count}"
-        )
+        refused = pytest.raises(ValueError, match=f"workers must be a positive integer or None; found {count}")
         with refused, using_threads(count):
             pass
 

@@ -32,6 +32,4 @@ def assert_close(found: Any, expected: Any, allowed: float, what: str = "") -> N
     """Assert that no element is off by more than an absolute bound (infinities equal, no NaN)."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape, what
-    np.testing.assert_allclose(
-        found.astype("float64"), expected, rtol=0, atol=allowed, equal_nan=False, err_msg=what
-    )
+    np.testing.assert_allclose(found.astype("float64"), expected, rtol=0, atol=allowed, equal_nan=False, err_msg=what)

@@ -94,9 +94,7 @@ class Run:
     def __init__(self, todo: list[Any], results: Results, options: argparse.Namespace) -> None:
         self.todo, self.results, self.options = todo, results, options
         self.end = time.monotonic() + 60 * options.minutes
-        self.layouts = {
-            m: server.Layout(server.module_path(m).read_text(encoding="utf-8")) for m in server.MODULES
-        }
+        self.layouts = {m: server.Layout(server.module_path(m).read_text(encoding="utf-8")) for m in server.MODULES}
         self.trace = server.Trace()
         self.counts: Counter[str] = Counter()
 
@@ -131,7 +129,9 @@ class Run:
         self.results.rows[mutant.id] = outcome
         self.counts[outcome.name] += 1
         if outcome.name not in ("killed", "timeout"):
-            print(f"  {outcome.name} {mutant.module}:{mutant.line} {mutant.function} [{outcome.tests} tests] {outcome.by}")
+            print(
+                f"  {outcome.name} {mutant.module}:{mutant.line} {mutant.function} [{outcome.tests} tests] {outcome.by}"
+            )
             print(f"    - {mutant.before}\n    + {mutant.after()}", flush=True)
         if sum(self.counts.values()) % 20 == 0 and not self.options.sample:
             self.results.save()
@@ -154,9 +154,15 @@ class Run:
             tests = self.tests_for(mutant, plugin.items)
             layout = self.layouts[mutant.module]
             limit = 120 + 3 * self.options.budget
-            self.note(
-                mutant, server.inside(plugin, functions, mutant, layout, tests, self.trace.seconds, limit)
-            )
+            self.note(mutant, server.inside(plugin, functions, mutant, layout, tests, self.trace.seconds, limit))
+
+        killers = {row.by for row in self.results.rows.values()} & plugin.items.keys()
+        _, failed = server.traced(plugin, sorted(killers), folder / "killers", lines=False)
+        for test in failed:
+            victims = [identity for identity, row in self.results.rows.items() if row.by == test]
+            print(f"fails without a mutant as well: {test}; {len(victims)} results dropped", flush=True)
+            for identity in victims:
+                del self.results.rows[identity]
 
     def tracing(self, plugin: Any, folder: Path) -> Any:
         trace = server.Trace()
@@ -199,7 +205,9 @@ class Run:
         if status:
             raise SystemExit("the server of mutants failed")
         self.results.rows, self.counts, self.trace = pickle.loads((folder / "rows").read_bytes())
-        known = dict.fromkeys(self.trace.lines) or {row.by: None for row in self.results.rows.values() if "::" in row.by}
+        known = dict.fromkeys(self.trace.lines) or {
+            row.by: None for row in self.results.rows.values() if "::" in row.by
+        }
         for mutant in self.todo:
             if self.layouts[mutant.module].outermost(mutant.line) is None and time.monotonic() < self.end:
                 tests = self.tests_for(mutant, known)
@@ -248,9 +256,7 @@ def report(mutants: list[Any], results: Results) -> bool:
 
 
 def _row(name: str, row: Counter[str]) -> str:
-    return (
-        f"{name:24}{row['mutants']:9}{row['killed']:9}{row['explained']:11}{row['unexplained']:13}{row['not run']:9}"
-    )
+    return f"{name:24}{row['mutants']:9}{row['killed']:9}{row['explained']:11}{row['unexplained']:13}{row['not run']:9}"
 
 
 def main() -> int:

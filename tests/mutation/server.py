@@ -28,7 +28,18 @@ from tests.mutation.mutants import MODULES, ROOT, Layout, Mutant, module_path
 EXAMPLES = 12
 """How many cases a law draws here."""
 
-OPTIONS = ["-q", "-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "no:cacheprovider", "--capture=no", "-p", "no:logging", "-p", "no:faulthandler"]
+OPTIONS = [
+    "-q",
+    "-W",
+    "ignore::pytest.PytestAssertRewriteWarning",
+    "-p",
+    "no:cacheprovider",
+    "--capture=no",
+    "-p",
+    "no:logging",
+    "-p",
+    "no:faulthandler",
+]
 
 LAWS = "tests/laws/"
 TESTS = {
@@ -89,9 +100,7 @@ class Trace:
         tests = [test for test, seen in self.lines.items() if seen.get(module, set()) & places]
         if not tests and function:
             tests = [
-                test
-                for test, seen in self.lines.items()
-                if any(name == function for name, _ in seen.get(module, ()))
+                test for test, seen in self.lines.items() if any(name == function for name, _ in seen.get(module, ()))
             ]
         if not tests and not function:
             tests = [test for test, seen in self.lines.items() if seen.get(module)]
@@ -287,8 +296,8 @@ def run_anew(mutant: Mutant, tests: list[str], trace: Trace, folder: Path, limit
     return _outcome(in_fork(job, limit))
 
 
-def traced(plugin: Plugin, tests: list[str], report: Path) -> tuple[Trace, list[str]]:
-    """Run tests once without a mutant, and note the lines of the package that each one runs."""
+def traced(plugin: Plugin, tests: list[str], report: Path, lines: bool = True) -> tuple[Trace, list[str]]:
+    """Run tests once without a mutant; note which fail and, if asked, the lines of the package that each runs."""
 
     def job(pipe: int) -> None:
         import coverage
@@ -306,15 +315,18 @@ def traced(plugin: Plugin, tests: list[str], report: Path) -> tuple[Trace, list[
         )  # fmt: skip
         trace = Trace()
         items = [plugin.items[test] for test in tests]
-        monitor.start()
+        if lines:
+            monitor.start()
         for item, after in zip(items, [*items[1:], None], strict=True):
-            monitor.switch_context(item.nodeid)
+            if lines:
+                monitor.switch_context(item.nodeid)
             began = time.process_time()
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
             trace.seconds[item.nodeid] = time.process_time() - began
-        monitor.stop()
+        if lines:
+            monitor.stop()
         data = monitor.get_data()
-        for path, module in modules.items():
+        for path, module in modules.items() if lines else ():
             for number, contexts in data.contexts_by_lineno(path).items():
                 for test in contexts:
                     if test:

@@ -72,9 +72,7 @@ ACTIVATIONS = [
 ]
 
 # Why transformers 5.23.0 is not asked some of it, with the error that it raises.
-PADDED_NYSTROM = (
-    "RuntimeError: its mask of a padded batch became (B, 1, L, L), which the Nyström branch cannot add"
-)
+PADDED_NYSTROM = "RuntimeError: its mask of a padded batch became (B, 1, L, L), which the Nyström branch cannot add"
 SHARED_MASK = "IndexError: it looks a (1, L) mask up by the number of the sequence"
 SQUARE_MASK = "RuntimeError: it takes a mask of rank 3 for one of rank 4"
 NO_CONVOLUTION = "StrictDataclassFieldValidationError: it refuses a conv_kernel_size of null"
@@ -102,9 +100,7 @@ class Case:
         told = hashlib.sha256(
             repr((self.head, sorted(self.config.items(), key=str), sorted(self.flags.items()))).encode()
         )
-        for name, array in sorted(
-            {**self.parameters(), **{"inputs." + k: v for k, v in self.inputs.items()}}.items()
-        ):
+        for name, array in sorted({**self.parameters(), **{"inputs." + k: v for k, v in self.inputs.items()}}.items()):
             told.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
         return told.hexdigest()
 
@@ -189,21 +185,16 @@ def draw_parameters(
         segment = config["segment_means_seq_len"] // config["num_landmarks"]
         sharpness = (5.0, 8.0) if segment == 1 else (1.8 * segment, 1.9 * segment)
     parameters = {
-        name: _draw(name, shape, config, seed, sharpness)
-        for name, shape in parameter_shapes(head, config).items()
+        name: _draw(name, shape, config, seed, sharpness) for name, shape in parameter_shapes(head, config).items()
     }
     if "cls.predictions.decoder.bias" in parameters:  # one parameter under two names
         parameters["cls.predictions.bias"] = parameters["cls.predictions.decoder.bias"]
     return parameters
 
 
-def _draw(
-    name: str, shape: tuple[int, ...], config: dict, seed: int, sharpness: tuple[float, float]
-) -> np.ndarray:
+def _draw(name: str, shape: tuple[int, ...], config: dict, seed: int, sharpness: tuple[float, float]) -> np.ndarray:
     spread = math.sqrt(3.0)  # a uniform draw from ±√3 has variance 1
-    uniform = (
-        np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32).random_sample(shape) * 2.0 - 1.0
-    )
+    uniform = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32).random_sample(shape) * 2.0 - 1.0
     if name.endswith("LayerNorm.weight"):
         drawn = 1.0 + 0.3 * uniform
     elif name.endswith("bias"):
@@ -258,9 +249,7 @@ def _body_variants(head: str, branch: str) -> Iterator[tuple[str, dict[str, np.n
     masked_row = mask.copy()
     masked_row.reshape(sequences, length)[0] = 0
     refused = PADDED_NYSTROM if branch == "nystrom" else None
-    positions = draw.integers(
-        0, BASE["max_position_embeddings"] + 2, *shape
-    )  # 0 and max + 1 are rows of the table
+    positions = draw.integers(0, BASE["max_position_embeddings"] + 2, *shape)  # 0 and max + 1 are rows of the table
     positions[..., 0], positions[..., 1] = 0, BASE["max_position_embeddings"] + 1
 
     yield "plain", {"input_ids": ids}, None
@@ -455,14 +444,10 @@ def nystrom_cases() -> Iterator[Case]:
         inputs = {"input_ids": _Draw(landmarks + seen).integers(3, BASE["vocab_size"], 2, length)}
         returned = {"output_attentions": True, "output_hidden_states": True}
         yield Case(f"nystrom-{landmarks}_of_{seen}", MODEL, config, inputs, returned, sharpness=sharpness)
-    ids = _Draw(10).integers(
-        3, BASE["vocab_size"], 4, 16
-    )  # the largest column sum is not the first sequence's
+    ids = _Draw(10).integers(3, BASE["vocab_size"], 4, 16)  # the largest column sum is not the first sequence's
     for batch in (1, 2, 4):
         returned = {"output_attentions": True}
-        yield Case(
-            f"nystrom-batch_of_{batch}", MODEL, {**BASE, **NYSTROM}, {"input_ids": ids[:batch]}, returned
-        )
+        yield Case(f"nystrom-batch_of_{batch}", MODEL, {**BASE, **NYSTROM}, {"input_ids": ids[:batch]}, returned)
 
 
 def tuple_cases() -> Iterator[Case]:

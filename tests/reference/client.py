@@ -87,9 +87,7 @@ def run_inside(version: str, *command: str | Path) -> str:
     """Run a script or module of this repository with the reference's interpreter; return what it printed."""
     interpreter = python(version)
     # No PYTHONPATH: what is importable beside the tests must not shadow what the environment holds.
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "PYTEST"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV_", "PYTEST"))}
     told = {**kept, "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [str(interpreter), *map(str, command)],

@@ -47,9 +47,7 @@ def masked_lm(weights: Path) -> dict:
 
 
 def single_label(weights: Path) -> dict:
-    tokenizer, model = load(
-        weights, "NystromformerForSequenceClassification", "sequence-classification-dense"
-    )
+    tokenizer, model = load(weights, "NystromformerForSequenceClassification", "sequence-classification-dense")
     inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
     logits = model(**inputs).logits
     predicted_class_id = logits.argmax().item()

@@ -54,9 +54,7 @@ def call(
     pairs = enumerate(output) if isinstance(output, tuple) else output.items()
     named = {}
     for name, value in pairs:
-        entries = (
-            {f"{name}": value} if torch.is_tensor(value) else {f"{name}.{i}": v for i, v in enumerate(value)}
-        )
+        entries = {f"{name}": value} if torch.is_tensor(value) else {f"{name}.{i}": v for i, v in enumerate(value)}
         named.update({key: tensor.to(torch.float64).contiguous().numpy() for key, tensor in entries.items()})
     return named
 
@@ -115,9 +113,7 @@ def _reorder_rows(linear: torch.nn.Linear, order: torch.Tensor) -> None:
     linear.weight.data, linear.bias.data = linear.weight.data[order], linear.bias.data[order]
 
 
-def float32_distance(
-    item: dict, weights: dict, inputs: dict, exact: dict[str, np.ndarray]
-) -> dict[str, dict]:
+def float32_distance(item: dict, weights: dict, inputs: dict, exact: dict[str, np.ndarray]) -> dict[str, dict]:
     """Return by output the reference's own float32 distance to its float64 result.
 
     One run may come near by luck, above all where an output is a few numbers. So it is the largest distance

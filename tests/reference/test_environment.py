@@ -45,9 +45,7 @@ def test_a_failed_installation_is_told_and_not_taken_for_a_whole_one(commands, m
             raise subprocess.CalledProcessError(1, command, stderr="a warning\nERROR: no network\n")
 
     monkeypatch.setattr(environment, "_run", fail)
-    with pytest.raises(
-        environment.ReferenceUnavailable, match=r"4\.37\.2 cannot be installed: ERROR: no network$"
-    ):
+    with pytest.raises(environment.ReferenceUnavailable, match=r"4\.37\.2 cannot be installed: ERROR: no network$"):
         environment.python(VERSION)
     monkeypatch.setattr(environment, "_run", run)
     environment.python(VERSION)

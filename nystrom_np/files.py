@@ -1,0 +1,135 @@
+"""Reading JSON that somebody else wrote, and writing files whole or not at all."""
+
+import json
+import math
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["parse_json_object", "read_json_object", "replacing"]
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that must hold one JSON object, strictly.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict of str to object
+        The object.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not UTF-8, not JSON, not an object, nested too deeply, or holds a key twice, a NaN or an
+        infinity.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "config.json"
+    ...     _ = path.write_text('{"a": 1}')
+    ...     read_json_object(path)
+    {'a': 1}
+    """
+    return parse_json_object(path.read_bytes(), path)
+
+
+def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
+    """Read bytes that must hold one JSON object, strictly.
+
+    Parameters
+    ----------
+    data : bytes
+        The text in UTF-8.
+    source : object
+        Where it comes from, for the error message.
+
+    Returns
+    -------
+    dict of str to object
+        The object.
+
+    Raises
+    ------
+    ValueError
+        As `read_json_object`.
+
+    Examples
+    --------
+    >>> parse_json_object(b'{"a": 1}', "the text")
+    {'a': 1}
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ValueError(f"{source} is not usable JSON: nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{source} is not usable JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{source} must hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"the key {key!r} is there twice")
+        result[key] = value
+    return result
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return number
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` to write to, and move that file to `path` at the end.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make or to replace. If the block raises, it stays as it was and nothing is left behind.
+
+    Yields
+    ------
+    Path
+        The temporary name, in the same folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder) / "a.txt") as temporary:
+    ...         _ = temporary.write_text("whole or not at all")
+    ...     print((Path(folder) / "a.txt").read_text())
+    whole or not at all
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
+        yield temporary
+        temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
