@@ -1,0 +1,1 @@
+"""How fast the package is, beside its floor and its rivals: ``python -m tests.benchmarks --help``."""
