@@ -132,6 +132,8 @@ def array_module_of(device: str) -> Any:
         raise DeviceError(f'device "{device}" needs an NVIDIA GPU with a working driver: {error}') from error
     if int(index or 0) >= count:
         raise DeviceError(f'device "{device}" does not exist: this machine has {count} CUDA device(s)')
+    if int(index or 0):
+        raise DeviceError(f'device "{device}": set CUDA_VISIBLE_DEVICES={index} and use "cuda" to choose a GPU')
     return cupy
 
 

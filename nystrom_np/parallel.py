@@ -43,15 +43,19 @@ class _BlasThreads:
     def count(self) -> int:
         """How many threads BLAS may use when nobody limits it here: the user's own setting is obeyed."""
         with self._lock:
-            if self._users == 0:
-                libraries = self._blas().lib_controllers
-                self._threads = max((library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1)
-            return self._threads
+            return self._count()
+
+    def _count(self) -> int:
+        if self._users == 0:
+            libraries = self._blas().lib_controllers
+            self._threads = max((library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1)
+        return self._threads
 
     @contextmanager
     def limited(self) -> Iterator[None]:
         with self._lock:
             if self._users == 0:
+                self._count()  # to be remembered while nobody can read it from BLAS
                 self._limiter = self._blas().limit(limits=1)
             self._users += 1
         try:
@@ -63,11 +67,21 @@ class _BlasThreads:
                     self._limiter.restore_original_limits()
 
 
-_blas_threads = _BlasThreads()
-_inside = threading.local()
-_executors: dict[int, ThreadPoolExecutor] = {}
-_executors_lock = threading.Lock()
-os.register_at_fork(after_in_child=_executors.clear)  # threads do not survive a fork
+def _begin() -> None:
+    """Start from nothing: when imported, and in a forked child, where no thread has survived and locks may be held."""
+    global _blas_threads, _inside, _executors, _executors_lock
+    _blas_threads = _BlasThreads()
+    _inside = threading.local()
+    _executors = {}
+    _executors_lock = threading.Lock()
+
+
+_blas_threads: _BlasThreads
+_inside: threading.local
+_executors: dict[int, ThreadPoolExecutor]
+_executors_lock: threading.Lock
+_begin()
+os.register_at_fork(after_in_child=_begin)
 
 
 def thread_count() -> int:
@@ -102,7 +116,8 @@ def one_blas_thread() -> Iterator[None]:
     ...     parallel_map(abs, [-2, 3])
     [2, 3]
     """
-    if thread_count() == 1:
+    limited = getattr(_inside, "limit", None) is not None  # then one thread is what was asked for
+    if getattr(_inside, "worker", False) or (not limited and _blas_threads.count() == 1):
         yield
         return
     with _blas_threads.limited():
@@ -174,8 +189,7 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
     """
     if threads is None or getattr(_inside, "worker", False):
         threads = thread_count()
-    threads = min(threads, len(items))
-    if threads <= 1:
+    if threads <= 1 or len(items) <= 1:
         return [function(item) for item in items]
     with _blas_threads.limited():
         # a copy of the context for each item: numpy.errstate, for one, holds in the threads too

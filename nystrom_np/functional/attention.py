@@ -156,6 +156,8 @@ def softmax_attention(
     array([[2.]])
     """
     xp = get_array_module(query, key, value, mask)
+    if key.shape[-2] == 0:
+        raise ValueError("softmax attention needs at least one key; found none")
     shape = (*query.shape[:-1], key.shape[-2])
     bias = None if mask is None else xp.broadcast_to(additive_mask(mask, widen(query[..., :0]).dtype), shape)
     context = _empty_context(query, value)

@@ -78,6 +78,8 @@ def depthwise_conv(
     size, (heads, length, dim) = weight.shape[-2], value.shape[-3:]
     band = _toeplitz(weight[:, 0, :, 0], OUTPUTS)
     out = xp.zeros_like(value) if add_to is None else add_to
+    if value.size == 0:
+        return out
 
     def convolve(group: slice) -> None:
         some, target = value[..., group, :, :], out[..., group, :, :]

@@ -173,6 +173,8 @@ class NystromformerPreTrainedModel:
             If the device cannot be used or the dtype is none of the three.
         """
         if device is not None and (not isinstance(device, str) or device in DTYPES):
+            if dtype is not None:
+                raise ValueError(f"to(device, dtype) takes one of each; found {device!r} and {dtype!r}")
             device, dtype = None, device
         parameters = self._parameters
         if device is not None:
@@ -227,12 +229,15 @@ class NystromformerPreTrainedModel:
         >>> [out.last_hidden_state.shape for out in model.predict({"input_ids": [[7, 3, 9], [7, 3]]})]
         [(1, 3, 8), (1, 2, 8)]
         """
-        alone = self._alone()
-        grouped = batches(encodings, 1 if self.choices else batch_size)
+        with using_threads(workers):  # so that a wrong number is an error here and not at the first result
+            alone = self._alone()
+        grouped = batches(encodings, batch_size)
         total = len(encodings) if isinstance(encodings, Sized) and not hasattr(encodings, "keys") else None
 
         def results() -> Iterator[Any]:
-            for batch in grouped:
+            for batch in (
+                part for batch in grouped for part in (([one] for one in batch) if self.choices else [batch])
+            ):
                 arguments = pad(batch)
                 with using_threads(workers):
                     record = alone(**arguments, return_dict=True)

@@ -93,12 +93,11 @@ def embed(
     array([[[-1.,  1.],
             [ 1., -1.]]])
     """
-    tables = [p[name]["weight"] for name in ("word_embeddings", "token_type_embeddings", "position_embeddings")]
-    words = embedding(input_ids, tables[0]) if inputs_embeds is None else inputs_embeds
-    token_types, positions = embedding(token_type_ids, tables[1]), embedding(position_ids, tables[2])
-    dtype = tables[0].dtype if dtype is None else dtype
-    total = sum(term.astype(dtype, copy=False) for term in (token_types, positions)) + words.astype(dtype, copy=False)
-    return layer_norm(total, **p["LayerNorm"], eps=config.layer_norm_eps)
+    words = embedding(input_ids, p["word_embeddings"]["weight"]) if inputs_embeds is None else inputs_embeds
+    x = words.astype(p["word_embeddings"]["weight"].dtype if dtype is None else dtype)  # a copy, so that it is ours
+    x += embedding(token_type_ids, p["token_type_embeddings"]["weight"])
+    x += embedding(position_ids, p["position_embeddings"]["weight"])
+    return layer_norm(x, **p["LayerNorm"], eps=config.layer_norm_eps)
 
 
 def encoder_layer(

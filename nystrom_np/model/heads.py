@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from nystrom_np.array_module import Array, get_array_module, move_like
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.functional import (
@@ -58,11 +60,6 @@ class _HeadedModel(NystromformerPreTrainedModel):
         prefix = "nystromformer."
         body = {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
         self.nystromformer = NystromformerModel(self.config, parameters=body)
-
-    def _encode(
-        self, checks: Checks, arguments: dict[str, Any], attentions: bool | None, states: bool | None
-    ) -> Encoded:
-        return self.nystromformer.encode(check_inputs(checks, self.config, **arguments), attentions, states)
 
 
 class NystromformerForMaskedLM(_HeadedModel):
@@ -139,7 +136,8 @@ class NystromformerForMaskedLM(_HeadedModel):
         """
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
+        inputs = check_inputs(checks, self.config, **arguments)
+        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
         logits = encoded.padded(self.decode(encoded.last_hidden_state))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
         record = MaskedLMOutput(loss, logits, encoded.hidden_states, encoded.attentions)
@@ -235,7 +233,8 @@ class NystromformerForSequenceClassification(_HeadedModel):
         """
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
+        inputs = check_inputs(checks, self.config, **arguments)
+        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
         p = self._tree["classifier"]
         hidden = get_activation(self.config.hidden_act)(linear(encoded.first_token(), **p["dense"]))
         logits = linear(hidden, **p["out_proj"])
@@ -345,7 +344,8 @@ class NystromformerForMultipleChoice(_HeadedModel):
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         batch, choices = self._fold(checks, arguments)
-        encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
+        inputs = check_inputs(checks, self.config, **arguments)
+        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
         hidden = relu(linear(encoded.first_token(), **self._tree["pre_classifier"]))
         logits = linear(hidden, **self._tree["classifier"]).reshape(batch, choices)
         loss = None if labels is None else self._loss(checks, logits, labels)
@@ -463,7 +463,8 @@ class NystromformerForTokenClassification(_HeadedModel):
         """
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
+        inputs = check_inputs(checks, self.config, **arguments)
+        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
         logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["classifier"]))
         loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
         record = TokenClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
@@ -542,7 +543,8 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         """
         checks = Checks(self._home)
         arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        encoded = self._encode(checks, arguments, output_attentions, output_hidden_states)
+        inputs = check_inputs(checks, self.config, **arguments)
+        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
         logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["qa_outputs"]))
         start, end = logits[..., 0], logits[..., 1]
         loss = None
@@ -591,5 +593,7 @@ def _position_loss(checks: Checks, encoded: Encoded, logits: Array, name: str, p
     check_shape(name, positions, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
     labels = xp.clip(positions.reshape(-1).astype("int64"), 0, length)
     if encoded.real is not None:
+        inside = np.pad(encoded.real, [(0, 0), (0, 1)])  # a position at padding is none of the sequence: ignored
+        labels = xp.where(move_like(inside, labels)[xp.arange(batch), labels], labels, length)
         logits = xp.where(move_like(encoded.real, logits), logits, xp.finfo(logits.dtype).min)
     return cross_entropy(logits, labels, ignore_index=length)

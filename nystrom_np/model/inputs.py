@@ -81,7 +81,7 @@ class Checks:
         ValueError
             If it is no array, or of another kind.
         """
-        if _on_device(value):
+        if on_device(value):
             here = get_array_module(value) is get_array_module(self.home)
             array = value if here else to_numpy(value)
         else:
@@ -178,7 +178,14 @@ class Checks:
         return self.values(labels.astype("int64", copy=False), wrong, message)
 
 
-def _on_device(value: Any) -> bool:
+def on_device(value: Any) -> bool:
+    """Tell whether a value is an array of another module than NumPy.
+
+    Examples
+    --------
+    >>> on_device([1, 2])
+    False
+    """
     try:
         return get_array_module(value) is not np
     except TypeError:  # lists and the like, which NumPy may be able to read
@@ -349,11 +356,13 @@ def _check_mask(
     words = "(batch, length)" + (", or (batch, length, length) where attention is exact" if per_query else "")
     allowed = [(batch, length), (1, length)] + [(batch, length, length), (1, length, length)] * per_query
     check_shape("attention_mask", array, *allowed, words=words)
+    real = None
+    if config.masking == "invariant":  # needed on the host: a mask from a device is read before any work
+        real = np.broadcast_to(to_numpy(array) != 0, shape)
     mask = checks.binary("attention_mask", array)
     if mask is None:
-        return None, np.ones(shape, bool) if alone else None
+        return None, real if alone else None
     mask = get_array_module(mask).broadcast_to(mask, (batch, *mask.shape[1:]))
-    real = to_numpy(mask) if config.masking == "invariant" else None
     return (mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]), real
 
 

@@ -5,7 +5,6 @@ feed-forward, normalisation) see nothing but more rows; attention and convolutio
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 

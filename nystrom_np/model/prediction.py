@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_np.array_module import Array, to_numpy
+from nystrom_np.array_module import Array, move_like, to_numpy
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.model.encoder import is_exact
+from nystrom_np.model.inputs import on_device
 from nystrom_np.outputs import ModelOutput
 
 __all__ = ["batches", "pad", "split", "with_progress"]
@@ -39,9 +40,11 @@ def batches(encodings: Any, size: int) -> Iterator[list[Mapping[str, Any]]]:
         if len(set(lengths.values())) > 1:
             raise ValueError(f"encodings must have as many of each: found {lengths}")
         encodings = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    iterator = iter(encodings)
-    while batch := list(islice(iterator, size)):
-        yield batch
+    try:
+        iterator = iter(encodings)
+    except TypeError:
+        raise ValueError(f"encodings must be mappings with input_ids; found {type(encodings).__name__}") from None
+    return iter(lambda: list(islice(iterator, size)), [])
 
 
 def pad(batch: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -73,6 +76,8 @@ def pad(batch: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         if row.keys() != rows[0].keys():
             raise ValueError(f"all encodings must have the same keys; found {sorted(rows[0])} and {sorted(row)}")
         for name, array in row.items():
+            if array.ndim != rows[0]["input_ids"].ndim:
+                raise ValueError(f"all encodings must have as many axes; {name} of encoding {number} has {array.ndim}")
             if array.shape != row["input_ids"].shape:
                 shape = row["input_ids"].shape
                 raise ValueError(
@@ -95,8 +100,8 @@ def _keys(encoding: Any) -> list[str]:
 
 def _row(name: str, value: Any) -> np.ndarray:
     try:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    except ValueError:
+        array = to_numpy(value) if on_device(value) else np.asarray(value)
+    except (ValueError, TypeError):
         array = np.zeros(0, object)
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"{name} of an encoding must be numbers of shape (length,) or (choices, length)")
@@ -138,11 +143,12 @@ def split(
                 return None
             if isinstance(value, tuple):
                 return tuple(one(name, item) for item in value)
+            where = move_like(places, value)
             if name == "attentions" and is_exact(config, real.shape[1]):
-                return value[row][:, places[:, None], places][None]
+                return value[row][:, where[:, None], where][None]
             if name == "attentions":
-                return value[row][:, places, :columns][None]
-            return value[row][places][None] if name in per_token else value[row][None]
+                return value[row][:, where, :columns][None]
+            return value[row][where][None] if name in per_token else value[row][None]
 
         yield replace(record, **{field.name: one(field.name, getattr(record, field.name)) for field in fields(record)})
 
