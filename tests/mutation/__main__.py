@@ -48,7 +48,8 @@ class Results:
         self.rows: dict[str, server.Outcome] = {}
         self.others: list[str] = []
         ours = {mutant.id for mutant in mutants}
-        for line in RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else ():
+        text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+        for line in filter(None, text.splitlines()):
             identity, name, by, *_ = line.split("\t")
             if identity in ours:
                 self.rows[identity] = server.Outcome(name, by)
@@ -66,7 +67,7 @@ class Results:
             lines += [line for line in self.others if line.split("\t")[3] not in modules]
         lines.sort(key=lambda line: (server.MODULES.index(line.split("\t")[3]), line))
         temporary = RESULTS.with_suffix(".new")
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         os.replace(temporary, RESULTS)
 
 
@@ -178,6 +179,7 @@ class Run:
             trace.seconds.update(fresh.seconds)
             for test in failed:
                 trace.lines.pop(test, None)
+                trace.seconds.pop(test, None)  # to be tried again next time
             TRACE.parent.mkdir(exist_ok=True)
             TRACE.write_bytes(pickle.dumps(trace))
         trace.lines = {test: lines for test, lines in trace.lines.items() if test in plugin.items}

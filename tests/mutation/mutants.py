@@ -49,8 +49,9 @@ BLOCK_SIZES = (
 
 RULES = {
     "annotation": "inside the annotation of an argument, a result or a variable: not behaviour",
-    "message": "inside the arguments of a raised exception or of warnings.warn: the text of a message",
+    "message": "inside the arguments of an exception or of warnings.warn: the text of a message",
     "block size": f"inside the value of {', '.join(BLOCK_SIZES)}: speed, not results",
+    "identity": "a comparison of values made one of identity: the interpreter decides which numbers are one object",
     "fuse": "the decorator @fuse removed: it makes one GPU kernel of a formula, and nothing else",
 }
 
@@ -208,10 +209,9 @@ class Layout:
         annotation = getattr(node, "annotation", None) or getattr(node, "returns", None)
         if isinstance(node, (ast.arg, ast.AnnAssign, ast.FunctionDef)) and annotation is not None:
             yield "annotation", annotation
-        call = node.exc if isinstance(node, ast.Raise) else node
-        warns = isinstance(node, ast.Call) and ast.unparse(node.func) == "warnings.warn"
-        if isinstance(call, ast.Call) and (warns or isinstance(node, ast.Raise)):
-            yield from (("message", argument) for argument in call.args)
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if name == "warnings.warn" or name.endswith("Error"):
+            yield from (("message", argument) for argument in node.args)  # type: ignore[attr-defined]
         if isinstance(node, ast.Assign) and any(
             isinstance(target, ast.Name) and target.id in BLOCK_SIZES for target in node.targets
         ):
@@ -262,9 +262,14 @@ def _leaves_first(node: Any) -> Iterator[Any]:
         yield from _leaves_first(child)
 
 
+def _identity(operator: str) -> str:
+    values, _, other = operator.removeprefix("ReplaceComparisonOperator_").partition("_")
+    return "identity" if other in ("Is", "IsNot") and values not in ("Is", "IsNot") else ""
+
+
 def _compiles(changed: str, node: Any) -> bool:
     """False for a star that is no product: ``def f(*, x)``, ``{**x}``."""
-    if node.value not in ("*", "**") or node.parent.type in ("term", "power"):
+    if node.type != "operator" or node.value not in ("*", "**") or node.parent.type in ("term", "power"):
         return True
     try:
         ast.parse(changed)
@@ -299,12 +304,12 @@ def mutants(module: str) -> list[Mutant]:
                     setattr(part, attribute, value)
                 function, before = layout.function(place), layout.lines[first[0] - 1].strip()
                 key = (function, before, name)
-                if node.type == "operator" and not _compiles(source[:start] + replacement + source[end:], node):
+                if not _compiles(source[:start] + replacement + source[end:], node):
                     continue
                 found.append(
                     Mutant(
                         module, function, first[0], name, start, end, replacement, before, seen[key],
-                        layout.rule(place),
+                        layout.rule(place) or _identity(name),
                     )
                 )  # fmt: skip
                 seen[key] += 1
