@@ -171,10 +171,7 @@ def test_batches_never_mix(branch):
         assert abs(found[0] - expected[0]).max() > 0.1
 
 
-HALF_SUMS = pytest.mark.xfail(strict=True, reason="the three embeddings are added in half precision")
-
-
-@pytest.mark.parametrize("length", [4, *(pytest.param(length, marks=HALF_SUMS) for length in (11, 16))])
+@pytest.mark.parametrize("length", [4, 11, 16])
 @pytest.mark.parametrize("masking", ["transformers", "original", "invariant"])
 def test_half_precision_on_the_nystrom_branch(masking, length):
     """Row "float16 or bfloat16 on the Nyström branch": both versions raise a RuntimeError.
@@ -210,10 +207,7 @@ def test_original_initial_value_leaks_between_sequences():
     assert abs(exactly_as_the_textbook(model, ids).last_hidden_state - alone).max() > 1e-3
 
 
-MIXED = pytest.mark.xfail(strict=True, reason="without padding, the initial inverse is still the whole batch's")
-
-
-@pytest.mark.parametrize("masking", ["matrix", pytest.param("invariant", marks=MIXED)])
+@pytest.mark.parametrize("masking", ["matrix", "invariant"])
 @pytest.mark.parametrize("length", [5, 16, 23])
 def test_a_sequence_alone_or_in_a_batch(masking, length):
     """Row "a sequence alone or in a batch": with either option nothing depends on the other sequences."""

@@ -235,10 +235,9 @@ class NystromformerPreTrainedModel:
         total = len(encodings) if isinstance(encodings, Sized) and not hasattr(encodings, "keys") else None
 
         def results() -> Iterator[Any]:
-            for batch in (
-                part for batch in grouped for part in (([one] for one in batch) if self.choices else [batch])
-            ):
-                arguments = pad(batch)
+            # choices are run question by question: there may be more of them in one than in another
+            for together in ([one] for batch in grouped for one in batch) if self.choices else grouped:
+                arguments = pad(together)
                 with using_threads(workers):
                     record = alone(**arguments, return_dict=True)
                 if self.choices:
