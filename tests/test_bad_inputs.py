@@ -182,9 +182,7 @@ def test_ids_outside_their_table(name, masking):
     [
         "transformers",
         "original",
-        pytest.param(
-            "invariant", marks=pytest.mark.xfail(strict=True, reason="it is cast to int64, and named as −1")
-        ),
+        pytest.param("invariant", marks=pytest.mark.xfail(strict=True, reason="it is cast to int64, and named as −1")),
     ],
 )
 @pytest.mark.parametrize("name", TABLES)
