@@ -38,7 +38,7 @@ __all__ = [
     "self_attention",
 ]
 
-ROWS_PER_BLOCK = 256
+ROWS_PER_BLOCK = 1024
 """Token positions that a thread takes through a row-wise step at a time."""
 
 ROWS_WORTH_A_THREAD = 32
