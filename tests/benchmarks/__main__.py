@@ -1,7 +1,8 @@
 """The command: ``python -m tests.benchmarks``.
 
-A full run takes about 12 minutes on 2 cores, the first one some minutes more: it makes the rivals'
-environment, and PyTorch compiles. Nothing else should run meanwhile.
+A full run takes about a quarter of an hour on 2 cores, the first one some minutes more: it makes the rivals'
+environment, and PyTorch compiles. Nothing else should run meanwhile. With ``--json FILE --resume`` it goes on where
+it was interrupted.
 """
 
 from __future__ import annotations

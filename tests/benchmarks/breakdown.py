@@ -68,12 +68,11 @@ def clocked_encoder() -> Iterator[Clocks]:
 
 
 def breakdown(run: Callable[[], Any], times: int) -> dict[str, float]:
-    """The share of each part in a run, the median of some runs; ``rest`` is what no clock saw.
+    """The share of each part in a run of what has run before, the median of some runs; ``rest`` is what no clock saw.
 
     That is cutting and joining heads, handing work to threads, and waiting for the last of them.
     """
     shares: dict[str, list[float]] = defaultdict(list)
-    run()
     for _ in range(times):
         with clocked_encoder() as clocks:
             start = time.perf_counter()

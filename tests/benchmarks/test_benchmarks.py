@@ -105,6 +105,9 @@ def test_contestants_take_turns_and_warm_up() -> None:
     seconds = interleave({"a": contestant("a"), "b": contestant("b")}, {"a": 3, "b": 1}, rest=0.0)
     assert "".join(order) == "ab" + "ab" + "a" + "a"
     assert {name: len(samples) for name, samples in seconds.items()} == {"a": 3, "b": 1}
+    order.clear()
+    interleave({"a": contestant("a"), "b": contestant("b")}, {"a": 1, "b": 1}, rest=0.0, warm={"a"})
+    assert "".join(order) == "b" + "ab"
 
 
 def test_a_run_takes_as_long_as_its_function() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 REST = 0.06
@@ -28,14 +28,17 @@ def timed(function: Callable[[], Any], synchronize: Callable[[], Any] = lambda: 
     return run
 
 
-def interleave(contestants: Mapping[str, Run], rounds: Mapping[str, int], rest: float = REST) -> dict[str, list[float]]:
-    """The seconds of every counted run, after a first one of each contestant that does not count.
+def interleave(
+    contestants: Mapping[str, Run], rounds: Mapping[str, int], rest: float = REST, warm: Collection[str] = ()
+) -> dict[str, list[float]]:
+    """The seconds of every counted run, after one that does not count of each contestant that is not warm yet.
 
     In each round every contestant that still has runs to do takes one; another one begins each time.
     """
-    for run in contestants.values():
-        time.sleep(rest)
-        run()
+    for name, run in contestants.items():
+        if name not in warm:
+            time.sleep(rest)
+            run()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     names = list(contestants)
     for number in range(max(rounds[name] for name in names)):
