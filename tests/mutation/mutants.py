@@ -47,10 +47,16 @@ BLOCK_SIZES = (
     "VALUES_PER_BLOCK",
 )
 
+COMPUTED_SIZES = ("columns", "positions", "rows", "step")
+"""Variables that hold a size computed from these: how work is cut up."""
+
 RULES = {
     "annotation": "inside the annotation of an argument, a result or a variable: not behaviour",
     "message": "inside the arguments of an exception or of warnings.warn: the text of a message",
-    "block size": f"inside the value of {', '.join(BLOCK_SIZES)}: speed, not results",
+    "block size": (
+        f"inside the value of {', '.join(BLOCK_SIZES)}, or where {', '.join(COMPUTED_SIZES)} is computed from one: "
+        "where work is cut, not what comes out"
+    ),
     "identity": "a comparison of values made one of identity: the interpreter decides which numbers are one object",
     "fuse": "the decorator @fuse removed: it makes one GPU kernel of a formula, and nothing else",
 }
@@ -212,10 +218,10 @@ class Layout:
         name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
         if name == "warnings.warn" or name.endswith("Error"):
             yield from (("message", argument) for argument in node.args)  # type: ignore[attr-defined]
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id in BLOCK_SIZES for target in node.targets
-        ):
-            yield "block size", node.value
+        targets = {target.id for target in getattr(node, "targets", ()) if isinstance(target, ast.Name)}
+        inside = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} if targets else set()
+        if targets & set(BLOCK_SIZES) or (targets & set(COMPUTED_SIZES) and inside & set(BLOCK_SIZES)):
+            yield "block size", node.value  # type: ignore[attr-defined]
 
     def function(self, start: int) -> str:
         around = [(first, name) for first, last, name, _ in self.functions if first <= start < last]

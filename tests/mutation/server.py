@@ -97,27 +97,26 @@ class Trace:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def covering(self, module: str, places: set[tuple[str, str]], function: str) -> list[str]:
-        """Tests that run any of the places, or else the function, or (at import) anything of the module."""
-        tests = [test for test, seen in self.lines.items() if seen.get(module, set()) & places]
-        if not tests and function:
-            tests = [
-                test for test, seen in self.lines.items() if any(name == function for name, _ in seen.get(module, ()))
-            ]
-        if not tests and not function:
-            tests = [test for test, seen in self.lines.items() if seen.get(module)]
+        """Tests that run any of the places, then the function; or else (at import) anything of the module."""
+        lines = {test for test, seen in self.lines.items() if seen.get(module, set()) & places}
+        tests = set(lines)
+        if function:  # the function's other tests come last: a line that is new is in none
+            tests |= {t for t, seen in self.lines.items() if any(name == function for name, _ in seen.get(module, ()))}
+        if not tests:
+            tests = {test for test, seen in self.lines.items() if seen.get(module)}
         # the quickest case of each test function first, then the second of each, …: different things early
         ranks: Counter[str] = Counter()
-        order = {}
+        order: dict[str, tuple[bool, int, float]] = {}
         for test in sorted(tests, key=self.seconds.__getitem__):
             name = test.partition("[")[0]
-            order[test] = (min(ranks[name], 3), self.seconds[test])
+            order[test] = (test not in lines, min(ranks[name], 3), self.seconds[test])
             ranks[name] += 1
         return sorted(tests, key=order.__getitem__)
 
 
 @dataclass
 class Outcome:
-    """``killed``, ``timeout`` or ``survived``, by which test, after how many."""
+    """``killed``, ``timeout`` (of the processor), ``survived``, ``late`` or ``broken``; by which test, after how many."""
 
     name: str
     by: str = ""
@@ -180,7 +179,7 @@ class Plugin:
 
 
 def in_fork(job: Callable[[int], None], limit: float) -> str:
-    """Run a job in a fork, silently; return what it writes to its pipe, and ``timeout`` or ``crash`` at its end."""
+    """Run a job in a fork, silently; return what it writes to its pipe, and ``timeout``, ``late`` or ``crash`` at its end."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -209,7 +208,9 @@ def in_fork(job: Callable[[int], None], limit: float) -> str:
     os.close(ours)
     _, status = os.waitpid(pid, 0)
     text = b"".join(parts).decode(errors="replace")
-    if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF):
+    if late:  # by the clock: the machine may have been busy, so this is no result and is run again next time
+        return text + "late\t"
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF:
         return text + "timeout\t"
     if not text.rpartition("\n")[2]:
         return text + "crash\t"
