@@ -68,7 +68,7 @@ def test_transformers_masks_keys_alone(branch, length):
 @pytest.mark.parametrize("masking", MASKINGS)
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_the_same_mask_in_every_form(branch, masking):
-    model, ids = build(BODY, branch, masking=masking), token_ids(3, 16)
+    model, ids = build(BODY, branch, masking=masking, num_hidden_layers=1), token_ids(3, 16)
     row = masks(1, 16)
     expected = model(ids, attention_mask=np.repeat(row, 3, axis=0)).last_hidden_state
     for same in (
@@ -86,7 +86,7 @@ def test_the_same_mask_in_every_form(branch, masking):
 @pytest.mark.parametrize("masking", MASKINGS)
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_a_mask_of_ones_is_no_mask(branch, masking):
-    model, ids = build(BODY, branch, masking=masking), token_ids(3, 16)
+    model, ids = build(BODY, branch, masking=masking, num_hidden_layers=1), token_ids(3, 16)
     expected = model(ids, **EVERYTHING)
     for ones in (np.ones((3, 16), int), np.ones((1, 16), bool)):
         found = model(ids, attention_mask=ones, **EVERYTHING)
@@ -247,19 +247,26 @@ def test_invariant_equals_the_real_tokens_alone(data):
 @pytest.mark.parametrize(("branch", "length"), [("dense", 11), ("nystrom", 4), ("nystrom", 11), ("nystrom", 23)])
 @pytest.mark.parametrize("model", [BODY, MASKED_LM, TOKEN, ANSWER])
 def test_invariant_in_every_output(model, branch, length):
+    layers = 2 if model is BODY else 1
     mask = masks(5, length)
     mask[3, 3:] = 0  # no more tokens than landmarks
     mask[4] = 0
     arguments = {"input_ids": token_ids(5, length), "attention_mask": mask}
-    out = assert_equals_real_alone(build(model, branch, length, masking="invariant"), arguments)
+    out = assert_equals_real_alone(
+        build(model, branch, length, masking="invariant", num_hidden_layers=layers), arguments
+    )
     columns = length if branch == "dense" or length <= 4 else 4
-    assert [weights.shape for weights in out.attentions] == [(5, 2, length, columns)] * 2
+    assert [weights.shape for weights in out.attentions] == [(5, 2, length, columns)] * layers
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_invariant_with_every_argument(branch):
     """Explicit positions and token types are those of the real tokens; shared ones are shared."""
-    model, mask, state = build(BODY, branch, masking="invariant"), masks(4, 16), np.random.RandomState(0)
+    model, mask, state = (
+        build(BODY, branch, masking="invariant", num_hidden_layers=1),
+        masks(4, 16),
+        np.random.RandomState(0),
+    )
     ids, embeds = token_ids(4, 16), state.standard_normal((4, 16, 16))
     for shape in ((4, 16), (1, 16), (4, 1)):
         more = {
@@ -328,7 +335,7 @@ def test_padding_may_hold_anything(model, branch):
 )
 def test_invariant_reads_the_first_real_token(model, branch):
     """A whole sequence is classified by the first of its real tokens, wherever it stands."""
-    head = build(model, branch, masking="invariant")
+    head = build(model, branch, masking="invariant", num_hidden_layers=1)
     ids = token_ids(2, 3, 11) if model is CHOICE else token_ids(2, 11)
     mask = np.ones_like(ids)
     mask[0, ..., :5] = 0
@@ -346,7 +353,7 @@ def test_invariant_reads_the_first_real_token(model, branch):
 @pytest.mark.parametrize("model", HEADS)
 def test_loss_of_a_padded_batch(model, branch):
     """The loss is what the unpadded sequences give, averaged over tokens or over sequences."""
-    head = build(model, branch, masking="invariant")
+    head = build(model, branch, masking="invariant", num_hidden_layers=1)
     length = 11
     ids = token_ids(3, 3, length) if model is CHOICE else token_ids(3, length)
     labels = labels_for(model, 3, length)
