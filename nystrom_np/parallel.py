@@ -125,7 +125,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @contextmanager
-def using_threads(count: int | None) -> Iterator[None]:
+def using_threads(count: Any) -> Iterator[None]:
     """Split work over so many threads in this block, of this thread alone; None changes nothing.
 
     Raises

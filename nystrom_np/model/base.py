@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -187,9 +187,9 @@ class NystromformerPreTrainedModel:
 
     def predict(
         self,
-        encodings: Iterable[Mapping[str, Any]] | Mapping[str, Any],
-        batch_size: int = 32,
-        workers: int | None = None,
+        encodings: Any,
+        batch_size: Any = 32,
+        workers: Any = None,
         progress: bool | None = None,
     ) -> Iterator[Any]:
         """Run the model over many inputs, each as if it were alone and unpadded.

@@ -1,6 +1,6 @@
 """Inference over many inputs: batches in, one result a sequence out, as if each had been alone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import islice
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["batches", "pad", "split", "with_progress"]
 ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 
-def batches(encodings: Any, size: int) -> Iterator[list[Mapping[str, Any]]]:
+def batches(encodings: Any, size: Any) -> Iterator[list[Any]]:
     """Cut encodings into lists of at most ``size``, reading no further ahead.
 
     Parameters
@@ -47,7 +47,7 @@ def batches(encodings: Any, size: int) -> Iterator[list[Mapping[str, Any]]]:
     return iter(lambda: list(islice(iterator, size)), [])
 
 
-def pad(batch: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def pad(batch: Sequence[Any]) -> dict[str, np.ndarray]:
     """Arguments (B, L) of a batch of encodings of different lengths, with the mask that tells the real tokens.
 
     Parameters
