@@ -294,6 +294,8 @@ def _fitting(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
     if unknown := [name for name in parameters if name not in shapes]:
         raise ValueError(f"parameters of this model do not include: {', '.join(unknown)}")
     for name, shape in shapes.items():
+        if not hasattr(parameters[name], "shape"):
+            raise ValueError(f"parameter {name} must be an array; found {type(parameters[name]).__name__}")
         if parameters[name].shape != shape:
             raise ValueError(f"parameter {name} must have shape {shape}; found {parameters[name].shape}")
     dtypes = {name: str(parameters[name].dtype) for name in shapes}

@@ -143,18 +143,22 @@ class Checks:
         """Return ids that index a table of ``limit`` rows."""
 
         def message(found: Any, index: tuple[int, ...]) -> Exception:
-            if self.choices:
-                index = (*divmod(index[0], self.choices), *index[1:])
-            place = ", ".join(map(str, index))
+            place = self._place(name, index)
             return IndexError(f"{name}[{place}] is {found}, but {what} has {limit} rows: 0 to {limit - 1}")
 
         return self.values(array, lambda ids: (ids < 0) | (ids >= limit), message)
+
+    def _place(self, name: str, index: tuple[int, ...]) -> str:
+        """An index as the caller counts: by example and choice where choices were folded into the batch."""
+        if self.choices and name != "head_mask":
+            index = (*divmod(index[0], self.choices), *index[1:])
+        return ", ".join(map(str, index))
 
     def binary(self, name: str, value: Any) -> Array:
         """Return a mask of ones and zeros as booleans; a mask from the host that masks nothing as None."""
 
         def message(found: Any, index: tuple[int, ...]) -> Exception:
-            place = ", ".join(map(str, index))
+            place = self._place(name, index)
             return ValueError(f"{name} must hold only 0 and 1 (or bool); found {found} at [{place}]")
 
         array = self.array(name, value, "biuf")
@@ -303,7 +307,8 @@ def blank_padding(array: Array, real: np.ndarray | None, fill: int = 0) -> Array
     if real is None:
         return array
     xp = get_array_module(array)
-    return xp.where(move_like(real, array), xp.broadcast_to(array, real.shape).astype("int64"), fill)
+    array = array if fill >= 0 else array.astype("int64")  # an unsigned type has no room for it
+    return xp.where(move_like(real, array), xp.broadcast_to(array, real.shape), fill)
 
 
 def _two_axes(name: str, shape: tuple[int, ...], words: str, *rest: int) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from tests.benchmarks.report import document
 from tests.benchmarks.rivals import Rivals
 from tests.benchmarks.timing import interleave, spread, timed
 
+pytestmark = pytest.mark.slow  # each case runs once, tiny, rivals left out
+
 WITHOUT_INSTALLING = [name for name in cases.on_cpu() if name != "size"]
 
 
