@@ -68,12 +68,15 @@ class Results:
         lines.sort(key=lambda line: (server.MODULES.index(line.split("\t")[3]), line))
         temporary = RESULTS.with_suffix(".new")
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.replace(temporary, RESULTS)
+        temporary.replace(RESULTS)
 
 
 def explanations() -> dict[tuple[str, str, str, str], str]:
     """(module, function, line, changed line) → why it is not killed."""
-    import tomllib
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10, where pytest brings it
+        import tomli as tomllib
 
     if not SURVIVORS.exists():
         return {}

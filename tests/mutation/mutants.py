@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import parso
 from cosmic_ray.operators.operator import Operator
@@ -102,7 +102,7 @@ class DeleteStatement(Operator):
 class ReplaceAugmentedOperator(Operator):
     """``+=`` and ``-=``, ``*=`` and ``/=``, ``|=`` and ``&=`` change places."""
 
-    others = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "|=": "&=", "&=": "|="}
+    others: ClassVar = {"+=": "-=", "-=": "+=", "*=": "/=", "/=": "*=", "|=": "&=", "&=": "|="}
 
     def mutation_positions(self, node: Any) -> Iterator[Any]:
         if node.type == "operator" and node.value in self.others:
@@ -296,7 +296,7 @@ def mutants(module: str) -> list[Mutant]:
         if node.type in dull or (node.type == "operator" and node.value in "()[]{},:.=;->"):
             continue
         for name, operator in known.items():
-            for index, (first, last) in enumerate(list(operator.mutation_positions(node))):
+            for index, (first, _) in enumerate(list(operator.mutation_positions(node))):
                 # the operator names a part of the node, but changes the node
                 start, end = layout.offset(*node.start_pos), layout.offset(*node.end_pos)
                 place = layout.offset(*first)

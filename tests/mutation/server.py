@@ -116,7 +116,7 @@ class Trace:
 
 @dataclass
 class Outcome:
-    """``killed``, ``timeout`` (of the processor), ``survived``, ``late`` or ``broken``; by which test, after how many."""
+    """``killed``, ``timeout`` (of the processor), ``survived``, ``late`` or ``broken``, and by which test."""
 
     name: str
     by: str = ""
@@ -178,8 +178,19 @@ class Plugin:
         self.finish("survived\t")
 
 
+class Failures:
+    """Notes which tests fail."""
+
+    def __init__(self, failed: list[str]) -> None:
+        self.failed = failed
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+
 def in_fork(job: Callable[[int], None], limit: float) -> str:
-    """Run a job in a fork, silently; return what it writes to its pipe, and ``timeout``, ``late`` or ``crash`` at its end."""
+    """Run a job in a fork, silently; return what it writes to its pipe, and at its end what ended it."""
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -319,9 +330,7 @@ def traced(plugin: Plugin, tests: list[str], report: Path, lines: bool = True) -
                 names[module, number] = (layout.function(layout.offset(number, 0)), text.strip())
         monitor = coverage.Coverage(data_file=None, config_file=False, include=list(modules))
         failed: list[str] = []
-        plugin.session.config.pluginmanager.register(
-            type("Failures", (), {"pytest_runtest_logreport": lambda self, report: failed.append(report.nodeid) if report.failed else None})()
-        )  # fmt: skip
+        plugin.session.config.pluginmanager.register(Failures(failed))
         trace = Trace()
         items = [plugin.items[test] for test in tests]
         if lines:

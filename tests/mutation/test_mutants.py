@@ -7,6 +7,8 @@ import pytest
 from tests.mutation.__main__ import SURVIVORS, explanations
 from tests.mutation.mutants import MODULES, ROOT, RULES, mutants, without_mutants
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def every():
@@ -39,8 +41,7 @@ def test_each_has_a_name_of_its_own(every):
 def test_rules_leave_out_little(every):
     """Of the formulas nothing is left out."""
     assert {mutant.rule for of_module in every.values() for mutant in of_module} <= RULES.keys() | {""}
-    left_out = {mutant.before for mutant in every["functional/nystrom"] if mutant.rule}
-    assert all(":" in line and "=" not in line.replace("= None", "") for line in left_out), left_out
+    assert {mutant.rule for mutant in every["functional/losses"]} <= {"annotation", "identity", ""}
 
 
 def test_every_explanation_says_why():
