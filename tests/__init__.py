@@ -7,9 +7,9 @@ what it computes; its arguments come from a checked function anyway.
 from collections.abc import Callable
 from typing import Any
 
-from beartype import beartype
-
 
 def check(function: Any) -> Callable[..., Any]:
     """Check the types of a function's arguments and of what it returns."""
+    from beartype import beartype  # here: the scripts beside the tests run without it too
+
     return function if "<locals>" in getattr(function, "__qualname__", "") else beartype(function)
