@@ -90,3 +90,11 @@ def test_convolution_of_two_heads(backend: Backend) -> None:
     weight[:, 0, 1, 0] = 1.0, -2.0
     found = backend.numpy(depthwise_conv(backend.array(value), backend.array(weight)))
     np.testing.assert_array_equal(found, value * np.array([1.0, -2.0])[:, None, None])
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 128])
+def test_convolution_with_one_tap(length: int, backend: Backend) -> None:
+    """A filter of one tap only scales (Xiong et al., section 3.4 with k = 1), whole blocks of positions as well."""
+    value = np.random.default_rng(4).standard_normal((1, length, 2))
+    found = backend.numpy(depthwise_conv(backend.array(value), backend.array(np.full((1, 1, 1, 1), 2.0))))
+    np.testing.assert_array_equal(found, 2.0 * value)

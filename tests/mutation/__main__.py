@@ -1,7 +1,7 @@
 """Mutation testing of ``nystrom_np.functional`` and ``nystrom_np.model``: ``python -m tests.mutation``.
 
 Runs the mutants that have no result yet (the results are in ``results.tsv``, under the text of the changed line) and
-those that survived, and reports. ``--sample 40`` runs some again instead and writes nothing. Ends with 1 if a mutant
+those that survived and are not explained, and reports. ``--sample 40`` runs some again instead and writes nothing. Ends with 1 if a mutant
 survives that ``survivors.toml`` does not explain, if fewer than 95% are killed, or if a function has no mutant.
 """
 
@@ -281,7 +281,9 @@ def main() -> int:
     if options.sample:
         todo = random.Random(options.seed).sample(todo, min(options.sample, len(todo)))
     elif not options.again:
-        todo = [m for m in todo if m.id not in results.rows or results.rows[m.id].name not in ("killed", "timeout")]
+        why = explanations()
+        killed = {identity for identity, row in results.rows.items() if row.name in ("killed", "timeout")}
+        todo = [m for m in todo if m.id not in killed and not (m.id in results.rows and key(m) in why)]
     if todo and not options.report:
         print(f"{len(todo)} mutants to run", flush=True)
         with tempfile.TemporaryDirectory() as folder:
