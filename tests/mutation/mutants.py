@@ -300,6 +300,8 @@ def mutants(module: str) -> list[Mutant]:
                 # the operator names a part of the node, but changes the node
                 start, end = layout.offset(*node.start_pos), layout.offset(*node.end_pos)
                 place = layout.offset(*first)
+                if node.type == "decorator":  # with its indentation
+                    start = layout.offset(node.start_pos[0], 0)
                 saved: list[tuple[Any, str, Any]] = []
                 _snapshot(node, saved)
                 mutated = operator.mutate(node, index)
