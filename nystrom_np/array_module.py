@@ -79,7 +79,7 @@ def _module_of(array: Array) -> Any:
         return None
     if isinstance(array, (np.ndarray, np.generic)):
         return np
-    if type(array).__module__.partition(".")[0] == "cupy":  # also the tracers inside cupy.fuse
+    if type(array).__module__.partition(".")[0] == "cupy":  # pragma: no cover - also the tracers inside cupy.fuse
         return _cupy()
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
@@ -94,7 +94,7 @@ def _cupy() -> ModuleType:
             'device "cuda" needs CuPy, which is not installed: pip install "nystrom_np[cuda12]" '
             "(or [cuda13], to match the CUDA driver)"
         ) from error
-    return cupy
+    return cupy  # pragma: no cover
 
 
 def array_module_of(device: str) -> Any:
@@ -125,14 +125,17 @@ def array_module_of(device: str) -> Any:
     name, _, index = str(device).partition(":")
     if name != "cuda" or (index and not index.isdecimal()) or str(device).endswith(":"):
         raise DeviceError(f'device must be "cpu", "cuda" or "cuda:N", found {device!r}')
-    cupy = _cupy()
+    return _usable(_cupy(), device, int(index or 0))
+
+
+def _usable(cupy: Any, device: str, index: int) -> Any:  # pragma: no cover
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise DeviceError(f'device "{device}" needs an NVIDIA GPU with a working driver: {error}') from error
-    if int(index or 0) >= count:
+    if index >= count:
         raise DeviceError(f'device "{device}" does not exist: this machine has {count} CUDA device(s)')
-    if int(index or 0):
+    if index:
         raise DeviceError(f'device "{device}": set CUDA_VISIBLE_DEVICES={index} and use "cuda" to choose a GPU')
     return cupy
 
@@ -174,10 +177,10 @@ def to_device(array: Array, device: str) -> Array:
     module = array_module_of(device)
     if module is np:
         return to_numpy(array)
-    return _to_cuda(module, array, int(device.partition(":")[2] or 0))
+    return _to_cuda(module, array, int(device.partition(":")[2] or 0))  # pragma: no cover
 
 
-def _to_cuda(cupy: Any, array: Array, index: int) -> Array:
+def _to_cuda(cupy: Any, array: Array, index: int) -> Array:  # pragma: no cover
     try:
         with cupy.cuda.Device(index):
             return cupy.asarray(array)
@@ -208,7 +211,7 @@ def move_like(array: Array, other: Array) -> Array:
         return array
     if module is np:
         return to_numpy(array)
-    if device.startswith("cuda"):
+    if device.startswith("cuda"):  # pragma: no cover
         return _to_cuda(module, array, int(device.partition(":")[2]))
     return module.asarray(to_numpy(array))
 
@@ -239,7 +242,7 @@ def special(module: Any) -> Any:
     >>> float(special(np).erf(0.0))
     0.0
     """
-    if module.__name__ == "cupy":
+    if module.__name__ == "cupy":  # pragma: no cover
         import cupyx.scipy.special as functions
     elif hasattr(module, "special"):
         functions = module.special
@@ -302,7 +305,7 @@ def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
 
     def fused(x: Array) -> Array:
         module = get_array_module(x)
-        if module.__name__ == "cupy":
+        if module.__name__ == "cupy":  # pragma: no cover
             if not compiled:
                 compiled.append(module.fuse(unwrap(function)))  # as written: a tracer has no shape to check
             return compiled[0](x)

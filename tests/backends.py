@@ -155,13 +155,21 @@ class StrictArray:
         key = _unwrap(key)
         if _masks(key):
             _count_read("boolean indexing")
-        return StrictArray(np.asarray(self._data[key]))
+        return StrictArray(np.asarray(self._data[_wrapped(key, self._data.shape)]))
 
     def __setitem__(self, key: Any, value: Any) -> None:
         key = _unwrap(key)
         if _masks(key) and getattr(value, "ndim", 0):
             _count_read("boolean indexing")
         self._data[key] = _operand(value)
+
+
+def _wrapped(key: Any, shape: tuple[int, ...]) -> Any:
+    """Indices taken modulo the axis, as CuPy takes them: a wrong one is no error there, but another element."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(part, np.ndarray) and part.dtype.kind in "iu" for part in parts):
+        return key
+    return tuple(part % size for part, size in zip(parts, shape, strict=False))
 
 
 def _masks(key: Any) -> bool:

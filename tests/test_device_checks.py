@@ -1,0 +1,79 @@
+"""Wrong values of arguments that lie on a device: found by one read at the end, and named as the host's are."""
+
+import numpy as np
+import pytest
+
+from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
+from tests.backends import host_reads, make_backend
+
+CONFIG = NystromformerConfig(
+    vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, num_labels=3
+)
+IDS = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
+
+
+@pytest.fixture
+def device():
+    return make_backend("strict")
+
+
+def model_there(device, cls, config=CONFIG):
+    here = cls(config)
+    return cls(config, parameters={name: device.array(value) for name, value in here.state_dict().items()})
+
+
+def test_a_mask_that_is_not_binary(device):
+    mask = np.ones((2, 4), int)
+    mask[1, 2] = 7
+    model = model_there(device, NystromformerModel)
+    with (
+        host_reads(),
+        pytest.raises(ValueError, match=r"^attention_mask must hold only 0 and 1 .*found 7 at \[1, 2\]$"),
+    ):
+        model(device.array(IDS), device.array(mask))
+
+
+def test_only_the_wrong_argument_is_named(device):
+    """The mask is right, the label is not: the first flag that is raised decides."""
+    labels = np.zeros((2, 4), int)
+    labels[0, 3] = -4
+    model = model_there(device, NystromformerForTokenClassification)
+    with (
+        host_reads(),
+        pytest.raises(IndexError, match=r"^labels\[0, 3\] is -4, but there are 3 classes: 0 to 2, or -100"),
+    ):
+        model(device.array(IDS), device.array(np.ones((2, 4), int)), labels=device.array(labels))
+
+
+def test_an_id_outside_its_table(device):
+    """Like CuPy, the stand-in takes an index modulo the table: only the check can tell."""
+    ids = IDS.copy()
+    ids[0, 1] = 11
+    model = model_there(device, NystromformerModel)
+    with host_reads(), pytest.raises(IndexError, match=r"^input_ids\[0, 1\] is 11, but the word embedding has 11 rows"):
+        model(device.array(ids))
+
+
+def test_right_values_pass_and_are_read_once(device):
+    model = model_there(device, NystromformerForTokenClassification)
+    arguments = {"attention_mask": np.ones((2, 4), int), "labels": np.full((2, 4), -100)}
+    with host_reads() as reads:
+        out = model(device.array(IDS), **{name: device.array(value) for name, value in arguments.items()})
+    assert reads.count == 1
+    assert np.isnan(device.numpy(out.loss))
+
+
+def test_a_call_after_a_wrong_one_is_checked_alone(device):
+    model = model_there(device, NystromformerModel)
+    with host_reads(), pytest.raises(ValueError, match="attention_mask"):
+        model(device.array(IDS), device.array(np.full((2, 4), 2)))
+    with host_reads():
+        assert model(device.array(IDS), device.array(np.ones((2, 4), int)))[0].shape == (2, 4, 8)
+
+
+def test_invariant_masking_reads_a_mask_of_the_host_without_the_device(device):
+    config = NystromformerConfig(**{**CONFIG.to_dict(), "masking": "invariant"})
+    model = model_there(device, NystromformerModel, config)
+    with host_reads() as reads:
+        model(IDS, [[1, 1, 1, 0], [1, 1, 0, 0]])
+    assert reads.count == 0
