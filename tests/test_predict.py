@@ -1,6 +1,7 @@
 """`predict` over many inputs: what the model gives for each alone, in order, and read no further than needed."""
 
 import itertools
+import re
 import subprocess
 import sys
 from collections import UserDict
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nystrom_np import NystromformerConfig, NystromformerModel
 from nystrom_np.model.prediction import batches
 from nystrom_np.outputs import ModelOutput
 from nystrom_np.parallel import thread_count
@@ -364,7 +366,9 @@ def test_encodings_that_cannot_be_gone_through(encodings):
 def test_encodings_of_different_ranks():
     encodings = [{"input_ids": [5]}, {"input_ids": [[5]]}]
     message = complaint(ValueError, build(BODY), encodings)
-    assert message == "all encodings must have as many axes; input_ids of encoding 1 has 2"
+    assert message == (
+        "encodings of one batch must differ in length only; found (1,) and (1, 1) (input_ids of encoding 1)"
+    )
 
 
 @pytest.mark.parametrize("name", ["attention_mask", "token_type_ids", "position_ids"])
@@ -395,3 +399,22 @@ def test_results_before_an_error_are_not_lost():
         assert_same(next(results), alone(model, encodings[number]))
     with pytest.raises(IndexError, match="is 99, but the word embedding has 53 rows"):
         next(results)
+
+
+@pytest.mark.parametrize(
+    ("encodings", "words"),
+    [
+        ({}, "encodings must have input_ids; found []"),
+        ({"input_ids": 5}, "input_ids of several encodings must be a list or an array; found 5"),
+        ([{"input_ids": [[1], [2, 3]]}], "input_ids of an encoding must be a list or an array; found [[1], [2, 3]]"),
+        ([{"input_ids": "abc"}], "(length,) or (choices, length); found <U3 of shape ()"),
+        ([{"input_ids": []}], "(length,) or (choices, length); found float64 of shape (0,)"),
+        ([{"input_ids": [[5], [6]]}, {"input_ids": [[5]]}], "found (2, 1) and (1, 1) (input_ids of encoding 1)"),
+    ],
+)
+def test_what_was_found_is_said(encodings, words):
+    config = NystromformerConfig(
+        vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    with pytest.raises(ValueError, match=re.escape(words)):
+        list(NystromformerModel(config).predict(encodings))

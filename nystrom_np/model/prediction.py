@@ -36,6 +36,11 @@ def batches(encodings: Any, size: Any) -> Iterator[list[Any]]:
         raise ValueError(f"batch_size must be a positive integer; found {size!r}")
     if hasattr(encodings, "keys"):
         columns = {name: encodings[name] for name in list(encodings.keys())}
+        for name, column in columns.items():
+            if not hasattr(column, "__len__"):
+                raise ValueError(f"{name} of several encodings must be a list or an array; found {column!r}")
+        if "input_ids" not in columns:
+            raise ValueError(f"encodings must have input_ids; found {sorted(columns)}")
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"encodings must have as many of each: found {lengths}")
@@ -76,8 +81,9 @@ def pad(batch: Sequence[Any]) -> dict[str, np.ndarray]:
         if row.keys() != rows[0].keys():
             raise ValueError(f"all encodings must have the same keys; found {sorted(rows[0])} and {sorted(row)}")
         for name, array in row.items():
-            if array.ndim != rows[0]["input_ids"].ndim:
-                raise ValueError(f"all encodings must have as many axes; {name} of encoding {number} has {array.ndim}")
+            if array.shape[:-1] != rows[0]["input_ids"].shape[:-1]:
+                found = f"{rows[0]['input_ids'].shape} and {array.shape} ({name} of encoding {number})"
+                raise ValueError(f"encodings of one batch must differ in length only; found {found}")
             if array.shape != row["input_ids"].shape:
                 shape = row["input_ids"].shape
                 raise ValueError(
@@ -102,9 +108,12 @@ def _row(name: str, value: Any) -> np.ndarray:
     try:
         array = to_numpy(value) if on_device(value) else np.asarray(value)
     except (ValueError, TypeError):
-        array = np.zeros(0, object)
+        raise ValueError(f"{name} of an encoding must be a list or an array; found {value!r:.60}") from None
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2) or array.size == 0:
-        raise ValueError(f"{name} of an encoding must be numbers of shape (length,) or (choices, length)")
+        found = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(
+            f"{name} of an encoding must be numbers of shape (length,) or (choices, length); found {found}"
+        )
     return array
 
 
