@@ -13,7 +13,7 @@ from hypothesis import settings
 # The tokenizers library warns when a process that has used its threads forks; the tests start subprocesses.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-settings.register_profile("local", deadline=None)
+settings.register_profile("local", deadline=None, derandomize=True, database=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
