@@ -31,6 +31,7 @@ class Item:
     folder: Path | None = None
     flags: dict[str, bool] = field(default_factory=dict)
     save: dict[str, str] | None = None
+    float32: bool = True  # whether to measure the reference's own float32 distance as well
 
     @classmethod
     def of(cls, case: Case, save: dict[str, str] | None = None) -> Item:
@@ -41,7 +42,7 @@ class Item:
         """Return what stands in the request's JSON."""
         source = {"config": self.config} if self.folder is None else {"folder": str(self.folder)}
         saved = {} if self.save is None else {"save": self.save}
-        return {"head": self.head, "flags": self.flags, **source, **saved}
+        return {"head": self.head, "flags": self.flags, "float32": self.float32, **source, **saved}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _answer(number: int, told: dict, outputs: dict[str, np.ndarray]) -> Answer:
     names = told["outputs"]
     return Answer(
         {name: outputs[f"{number}/{name}"] for name in names},
-        {name: entry["float32_distance"] for name, entry in names.items()},
+        {name: entry["float32_distance"] for name, entry in names.items() if entry},
         told["median_row_max"],
     )
 

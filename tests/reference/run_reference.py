@@ -142,8 +142,9 @@ def answer(item: dict, weights: dict, inputs: dict) -> tuple[dict, dict[str, np.
     peaks = Peaks(model)
     exact = call(model, inputs, item.get("flags", {}), torch.float64)
     save(item, weights)
+    measured = item.get("float32", True)
     told = {
-        "outputs": float32_distance(item, weights, inputs, exact),
+        "outputs": float32_distance(item, weights, inputs, exact) if measured else dict.fromkeys(exact, {}),
         "median_row_max": peaks.medians(),
     }
     return told, exact
