@@ -149,18 +149,16 @@ def _print_demonstration(shown: Demonstration, first: bool) -> None:
         versions = f"nystrom_np {__version__} with NumPy {np.__version__}"
         print(f"{versions}: five heads on real text, compared with transformers 4.37.2.")
         print(textwrap.fill(HONESTY, 100))
-    if shown.branch == "dense":
-        print(f"\n{shown.head}")
-        print(textwrap.fill(shown.text, 100, initial_indent="  ", subsequent_indent="  "))
+    print(f"\n{shown.head}")
+    print(textwrap.fill(shown.text, 100, initial_indent="  ", subsequent_indent="  "))
     largest = [f"{dtype} {_bounds(item)}" for dtype, item in _worst(shown.comparisons).items()]
-    print(f"  {shown.branch:<8} {textwrap.shorten(shown.answer, 90, placeholder=' …')}")
-    print(f"           {1000 * shown.seconds:.1f} ms; largest difference: {', '.join(largest)}")
+    print(f"  → {textwrap.shorten(shown.answer, 96, placeholder=' …')}")
+    print(f"    {1000 * shown.seconds:.1f} ms; largest difference: {', '.join(largest)}")
 
 
 def _demonstration(shown: Demonstration) -> dict[str, Any]:
     return {
         "head": shown.head,
-        "branch": shown.branch,
         "text": shown.text,
         "answer": shown.answer,
         "seconds": shown.seconds,
@@ -187,7 +185,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _fill_mask(options: argparse.Namespace) -> int:
-    folder = options.model or shipped_weights() / "masked-lm-dense"
+    folder = options.model or shipped_weights() / "masked-lm"
     model = load(HEADS["masked-lm"], folder, options.dtype or "float32", options.device)
     tokenizer = NystromformerTokenizer.from_pretrained(folder)
     masks = fill_mask(model, tokenizer, options.text, options.top_k)

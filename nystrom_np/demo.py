@@ -39,7 +39,6 @@ HEADS: dict[str, Any] = {
     "token-classification": models.NystromformerForTokenClassification,
     "question-answering": models.NystromformerForQuestionAnswering,
 }
-BRANCHES = ("dense", "nystrom")
 CLASSES = {cls.__name__: cls for cls in (*HEADS.values(), models.NystromformerModel)}
 
 FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6
@@ -105,8 +104,8 @@ class Demonstration:
 
     Attributes
     ----------
-    head, branch : str
-        ``"masked-lm"``, …; ``"dense"`` or ``"nystrom"``.
+    head : str
+        ``"masked-lm"``, …
     text, answer : str
         A real sentence, or several, and what the model makes of it.
     seconds : float
@@ -116,7 +115,6 @@ class Demonstration:
     """
 
     head: str
-    branch: str
     text: str
     answer: str
     seconds: float
@@ -138,12 +136,12 @@ def shipped_weights() -> Path:
 
     Examples
     --------
-    >>> (shipped_weights() / "masked-lm-dense" / "config.json").exists()
+    >>> (shipped_weights() / "masked-lm" / "config.json").exists()
     True
     """
     package = Path(__file__).resolve().parent
     for folder in (package / "_weights", package.parent / "weights"):
-        if (folder / "masked-lm-dense").is_dir():
+        if (folder / "masked-lm").is_dir():
             return folder
     raise FileNotFoundError(f"the shipped checkpoints are neither in {package / '_weights'} nor beside {package}")
 
@@ -172,10 +170,10 @@ def load(head: Any, folder: Path, dtype: str = "float32", device: str = "cpu") -
 
     Examples
     --------
-    >>> load(HEADS["question-answering"], shipped_weights() / "masked-lm-dense")
+    >>> load(HEADS["question-answering"], shipped_weights() / "masked-lm")
     Traceback (most recent call last):
     ...
-    ValueError: ...masked-lm-dense holds no NystromformerForQuestionAnswering: ... are missing
+    ValueError: ...masked-lm holds no NystromformerForQuestionAnswering: ... are missing
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns of what is an error here
@@ -212,7 +210,7 @@ def verify(folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device:
 
     Examples
     --------
-    >>> comparisons = list(verify(shipped_weights() / "masked-lm-nystrom", dtypes=["float64"]))
+    >>> comparisons = list(verify(shipped_weights() / "masked-lm", dtypes=["float64"]))
     >>> all(comparison.agrees for comparison in comparisons)
     True
     """
@@ -250,7 +248,7 @@ def fill_mask(model: Any, tokenizer: NystromformerTokenizer, text: str, top_k: i
 
     Examples
     --------
-    >>> folder = shipped_weights() / "masked-lm-dense"
+    >>> folder = shipped_weights() / "masked-lm"
     >>> model = load(HEADS["masked-lm"], folder)
     >>> tokenizer = NystromformerTokenizer.from_pretrained(folder)
     >>> [[best]] = fill_mask(model, tokenizer, "Paris is the [MASK] of France.", top_k=1)
@@ -282,28 +280,25 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
     Yields
     ------
     Demonstration
-        For each head, the dense branch and the Nyström branch.
+        For each head.
 
     Examples
     --------
     >>> first = next(demonstrate(["float64"]))
-    >>> first.head, first.branch, first.text
-    ('masked-lm', 'dense', 'The capital of France is [MASK].')
+    >>> first.head, all(comparison.agrees for comparison in first.comparisons)
+    ('masked-lm', True)
     """
     weights = shipped_weights()
     for name, head in HEADS.items():
-        for branch in BRANCHES:
-            folder = weights / f"{name}-{branch}"
-            comparisons = tuple(verify(folder, dtypes, device))
-            model, tokenizer = (
-                load(head, folder, dtypes[-1], device),
-                NystromformerTokenizer.from_pretrained(folder),
-            )
-            text = read_json_object(folder / "reference.json")["cases"][0]["text"][0]
-            start = time.perf_counter()
-            answer = ANSWERS[name](model, tokenizer, text)
-            seconds = time.perf_counter() - start
-            yield Demonstration(name, branch, _shown(text), answer, seconds, comparisons)
+        folder = weights / name
+        comparisons = tuple(verify(folder, dtypes, device))
+        model = load(head, folder, dtypes[-1], device)
+        tokenizer = NystromformerTokenizer.from_pretrained(folder)
+        text = read_json_object(folder / "reference.json")["cases"][0]["text"][0]
+        start = time.perf_counter()
+        answer = ANSWERS[name](model, tokenizer, text)
+        seconds = time.perf_counter() - start
+        yield Demonstration(name, _shown(text), answer, seconds, comparisons)
 
 
 @dataclass(frozen=True)

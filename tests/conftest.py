@@ -1,4 +1,4 @@
-"""What every test has: deterministic settings for Hypothesis and the folder of shipped weights.
+"""What every test has: deterministic settings for Hypothesis and the folders of checkpoints.
 
 The shapes and types declared in ``nystrom_np`` are enforced by jaxtyping's pytest plug-in, which
 ``pyproject.toml`` switches on, so that the doctests are checked too.
@@ -19,6 +19,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(scope="session")
+def checkpoints() -> Path:
+    """The folder that holds a small random checkpoint for each head and attention branch."""
+    return Path(__file__).resolve().parent / "checkpoints"
+
+
+@pytest.fixture(scope="session")
 def weights() -> Path:
-    """The folder that holds one small checkpoint for each head and attention branch."""
+    """The folder that holds the checkpoint shipped for each head."""
     return Path(__file__).resolve().parent.parent / "weights"

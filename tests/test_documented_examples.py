@@ -1,6 +1,6 @@
 """The examples of the reference's documentation, with only the import and the tensor calls changed.
 
-They run on the checkpoints in ``weights``, and every number is held to what transformers 4.37.2 computed from
+They run on the checkpoints in ``tests/checkpoints``, and every number is held to what transformers 4.37.2 computed from
 the same text: see ``tests/reference/run_documented_examples.py``.
 """
 
@@ -42,9 +42,9 @@ def test_configuration():
     assert model(input_ids=[[0, 1, 2]]).last_hidden_state.shape == (1, 3, configuration.hidden_size)
 
 
-def test_base_model(weights, told):
-    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm-dense")
-    model = NystromformerModel.from_pretrained(weights / "masked-lm-dense", dtype="float64")
+def test_base_model(checkpoints, told):
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "masked-lm-dense")
+    model = NystromformerModel.from_pretrained(checkpoints / "masked-lm-dense", dtype="float64")
 
     inputs = tokenizer("Hello, my dog is cute", return_tensors="np")
     outputs = model(**inputs)
@@ -54,10 +54,10 @@ def test_base_model(weights, told):
     agree(last_hidden_states, told["base_model"]["last_hidden_state"])
 
 
-def test_masked_lm(weights, told):
+def test_masked_lm(checkpoints, told):
     told = told["masked_lm"]
-    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm-dense")
-    model = NystromformerForMaskedLM.from_pretrained(weights / "masked-lm-dense", dtype="float64")
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "masked-lm-dense")
+    model = NystromformerForMaskedLM.from_pretrained(checkpoints / "masked-lm-dense", dtype="float64")
 
     inputs = tokenizer("The capital of France is [MASK].", return_tensors="np")
 
@@ -83,9 +83,9 @@ def test_masked_lm(weights, told):
     agree(outputs.loss, told["loss"])
 
 
-def test_single_label_classification(weights, told):
+def test_single_label_classification(checkpoints, told):
     told = told["single_label"]
-    folder = weights / "sequence-classification-dense"
+    folder = checkpoints / "sequence-classification-dense"
     tokenizer = NystromformerTokenizer.from_pretrained(folder)
     model = NystromformerForSequenceClassification.from_pretrained(folder, dtype="float64")
 
@@ -108,9 +108,9 @@ def test_single_label_classification(weights, told):
     agree(loss, told["loss"])
 
 
-def test_multi_label_classification(weights, told):
+def test_multi_label_classification(checkpoints, told):
     told = told["multi_label"]
-    folder = weights / "sequence-classification-dense"
+    folder = checkpoints / "sequence-classification-dense"
     tokenizer = NystromformerTokenizer.from_pretrained(folder)
     model = NystromformerForSequenceClassification.from_pretrained(
         folder, problem_type="multi_label_classification", dtype="float64"
@@ -136,10 +136,10 @@ def test_multi_label_classification(weights, told):
     agree(loss, told["loss"])
 
 
-def test_multiple_choice(weights, told):
+def test_multiple_choice(checkpoints, told):
     told = told["multiple_choice"]
-    tokenizer = NystromformerTokenizer.from_pretrained(weights / "multiple-choice-dense")
-    model = NystromformerForMultipleChoice.from_pretrained(weights / "multiple-choice-dense", dtype="float64")
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "multiple-choice-dense")
+    model = NystromformerForMultipleChoice.from_pretrained(checkpoints / "multiple-choice-dense", dtype="float64")
 
     prompt = "In Italy, pizza served in formal settings, such as at a restaurant, is presented unsliced."
     choice0 = "It is eaten with a fork and a knife."
@@ -155,9 +155,9 @@ def test_multiple_choice(weights, told):
     agree(logits, told["logits"])
 
 
-def test_token_classification(weights, told):
+def test_token_classification(checkpoints, told):
     told = told["token_classification"]
-    folder = weights / "token-classification-dense"
+    folder = checkpoints / "token-classification-dense"
     tokenizer = NystromformerTokenizer.from_pretrained(folder)
     model = NystromformerForTokenClassification.from_pretrained(folder, dtype="float64")
 
@@ -180,10 +180,10 @@ def test_token_classification(weights, told):
     agree(loss, told["loss"])
 
 
-def test_question_answering(weights, told):
+def test_question_answering(checkpoints, told):
     told = told["question_answering"]
-    tokenizer = NystromformerTokenizer.from_pretrained(weights / "question-answering-dense")
-    model = NystromformerForQuestionAnswering.from_pretrained(weights / "question-answering-dense", dtype="float64")
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "question-answering-dense")
+    model = NystromformerForQuestionAnswering.from_pretrained(checkpoints / "question-answering-dense", dtype="float64")
 
     question, text = "Who was Jim Henson?", "Jim Henson was a nice puppet"
 

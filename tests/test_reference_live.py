@@ -235,12 +235,12 @@ def test_the_bias_under_both_names(version_4, tmp_path):
 # ----------------------------------------------------------------------------- the data of the ordinary tests
 
 
-def test_weights_come_out_the_same(version_4, weights, tmp_path):
-    run_inside(version_4, "-m", "weights.make", tmp_path)
+def test_checkpoints_come_out_the_same(version_4, checkpoints, tmp_path):
+    run_inside(version_4, "-m", "tests.checkpoints.make", tmp_path)
     made = sorted(path.name for path in tmp_path.iterdir())
     assert len(made) == 10
     for name in made:
-        shipped, again = weights / name, tmp_path / name
+        shipped, again = checkpoints / name, tmp_path / name
         assert {path.name for path in again.iterdir()} <= {path.name for path in shipped.iterdir()}
         for file in ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"):
             assert (again / file).read_bytes() == (shipped / file).read_bytes(), f"{name}/{file}"
@@ -253,10 +253,10 @@ def same_arrays(actual, expected):
         np.testing.assert_allclose(actual[name], array, rtol=0, atol=REPRODUCED, err_msg=name)
 
 
-def test_shipped_weights_in_the_reference(version, weights):
+def test_stored_checkpoints_in_the_reference(version, checkpoints):
     """The folders load in both versions, to the stored outputs wherever the version can run the case."""
     items, stored = [], []
-    for folder in sorted(path.parent for path in weights.glob("*/reference.json")):
+    for folder in sorted(path.parent for path in checkpoints.glob("*/reference.json")):
         told = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
         arrays = load_file(folder / "reference.safetensors")
         for case in told["cases"]:
@@ -276,9 +276,9 @@ def test_shipped_weights_in_the_reference(version, weights):
             np.testing.assert_allclose(answer.outputs[name], array, rtol=0, atol=compare.FLOAT64_TOLERANCE)
 
 
-def test_documented_examples_come_out_the_same(version, weights):
+def test_documented_examples_come_out_the_same(version, checkpoints):
     script = store.TESTS / "reference" / "run_documented_examples.py"
-    again = json.loads(run_inside(version, script, weights))
+    again = json.loads(run_inside(version, script, checkpoints))
     same_values(again, json.loads(store.DOCUMENTED.read_text()))
 
 

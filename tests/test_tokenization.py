@@ -358,10 +358,10 @@ def test_save_then_load_is_the_same_tokenizer(tmp_path: Path) -> None:
     }
 
 
-def test_a_file_to_which_nothing_was_added_is_written_as_it_was_read(weights: Path, tmp_path: Path) -> None:
+def test_a_file_to_which_nothing_was_added_is_written_as_it_was_read(checkpoints: Path, tmp_path: Path) -> None:
     # Older versions of the tokenizers library do not read what newer ones write.
-    NystromformerTokenizer.from_pretrained(weights / "tokenizer").save_pretrained(tmp_path)
-    original = (weights / "tokenizer" / "tokenizer.json").read_bytes()
+    NystromformerTokenizer.from_pretrained(checkpoints / "tokenizer").save_pretrained(tmp_path)
+    original = (checkpoints / "tokenizer" / "tokenizer.json").read_bytes()
     assert (tmp_path / "tokenizer.json").read_bytes() == original
     (tmp_path / "tokenizer_config.json").write_text('{"pad_token": "[FILL]"}', encoding="utf-8")
     (tmp_path / "special_tokens_map.json").unlink()
@@ -525,16 +525,16 @@ def test_files_that_are_not_what_they_should_be(tmp_path: Path, name: str, conte
         ("   ", [2, 7, 3], [0, 3, 0], "[CLS] [SEP]"),
     ],
 )
-def test_the_shipped_tokenizer(weights: Path, text: str, ids: list[int], ends: list[int], decoded: str) -> None:
-    tokenizer = NystromformerTokenizer.from_pretrained(weights / "tokenizer")
+def test_the_shipped_tokenizer(checkpoints: Path, text: str, ids: list[int], ends: list[int], decoded: str) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "tokenizer")
     encoding = tokenizer(text, return_offsets_mapping=True)
     assert encoding.input_ids == ids
     assert [end for _, end in encoding.offset_mapping] == ends
     assert tokenizer.decode(ids) == decoded
 
 
-def test_the_shipped_tokenizer_on_a_truncated_pair(weights: Path) -> None:
-    tokenizer = NystromformerTokenizer.from_pretrained(weights / "tokenizer")
+def test_the_shipped_tokenizer_on_a_truncated_pair(checkpoints: Path) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "tokenizer")
     encoding = tokenizer("The old king", "of the city of London", truncation=True, max_length=9)
     assert encoding.input_ids == [2, 5, 643, 140, 3, 11, 5, 228, 3]
     assert encoding.token_type_ids == [0, 0, 0, 0, 0, 1, 1, 1, 1]

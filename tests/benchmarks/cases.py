@@ -33,7 +33,7 @@ HEADS = (
     "NystromformerForTokenClassification",
     "NystromformerForQuestionAnswering",
 )
-SHIPPED = ROOT / "weights" / "masked-lm-dense"
+SHIPPED = ROOT / "tests" / "checkpoints" / "masked-lm-dense"
 TOLERANCE = {"float32": 1e-3, "tf32": 0.1, "float16": 0.1}
 """How far outputs of order one may be apart before anything is timed; the table says how far they are."""
 

@@ -272,7 +272,7 @@ def start_table(cases: Results) -> str:
         return ""
     return (
         "## Before the first forward pass\n\nLoading is above the import of the package and before a forward pass. The "
-        "first answer is that of `weights/masked-lm-dense` for a masked word. Files are in the system's "
+        "first answer is that of `tests/checkpoints/masked-lm-dense` for a masked word. Files are in the system's "
         "cache. Installed "
         "sizes are sums of file sizes, `.pyc` included, without pip and setuptools.\n\n"
         + table(("what", "who", "median (min … max)", "memory or disk"), rows)

@@ -1,4 +1,4 @@
-"""The examples of the reference's documentation, run with the reference, on the checkpoints in ``weights``.
+"""The examples of the reference's documentation, run with the reference, on the checkpoints in ``tests/checkpoints``.
 
 Inside the reference's environment: ``python run_documented_examples.py WEIGHTS``. Prints the values that
 ``tests/test_documented_examples.py`` holds this package's to, as JSON.
@@ -15,21 +15,21 @@ import transformers
 from transformers import AutoTokenizer
 
 
-def load(weights: Path, head: str, folder: str, **changes) -> tuple:
+def load(checkpoints: Path, head: str, folder: str, **changes) -> tuple:
     """Return tokenizer and model, in float64."""
-    path = weights / folder
+    path = checkpoints / folder
     model = getattr(transformers, head).from_pretrained(path, torch_dtype=torch.float64, **changes)
     return AutoTokenizer.from_pretrained(path), model.eval()
 
 
-def base_model(weights: Path) -> dict:
-    tokenizer, model = load(weights, "NystromformerModel", "masked-lm-dense")
+def base_model(checkpoints: Path) -> dict:
+    tokenizer, model = load(checkpoints, "NystromformerModel", "masked-lm-dense")
     inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
     return {"input_ids": inputs.input_ids, "last_hidden_state": model(**inputs).last_hidden_state}
 
 
-def masked_lm(weights: Path) -> dict:
-    tokenizer, model = load(weights, "NystromformerForMaskedLM", "masked-lm-dense")
+def masked_lm(checkpoints: Path) -> dict:
+    tokenizer, model = load(checkpoints, "NystromformerForMaskedLM", "masked-lm-dense")
     inputs = tokenizer("The capital of France is [MASK].", return_tensors="pt")
     logits = model(**inputs).logits
     mask_token_index = (inputs.input_ids == tokenizer.mask_token_id)[0].nonzero(as_tuple=True)[0]
@@ -46,8 +46,8 @@ def masked_lm(weights: Path) -> dict:
     }
 
 
-def single_label(weights: Path) -> dict:
-    tokenizer, model = load(weights, "NystromformerForSequenceClassification", "sequence-classification-dense")
+def single_label(checkpoints: Path) -> dict:
+    tokenizer, model = load(checkpoints, "NystromformerForSequenceClassification", "sequence-classification-dense")
     inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
     logits = model(**inputs).logits
     predicted_class_id = logits.argmax().item()
@@ -59,15 +59,15 @@ def single_label(weights: Path) -> dict:
     }
 
 
-def multi_label(weights: Path) -> dict:
+def multi_label(checkpoints: Path) -> dict:
     kind = {"problem_type": "multi_label_classification"}
     head, folder = "NystromformerForSequenceClassification", "sequence-classification-dense"
-    tokenizer, model = load(weights, head, folder, **kind)
+    tokenizer, model = load(checkpoints, head, folder, **kind)
     inputs = tokenizer("Hello, my dog is cute", return_tensors="pt")
     logits = model(**inputs).logits
     predicted_class_ids = torch.arange(0, logits.shape[-1])[torch.sigmoid(logits).squeeze(dim=0) > 0.5]
     num_labels = len(model.config.id2label)
-    _, model = load(weights, head, folder, num_labels=num_labels, **kind)
+    _, model = load(checkpoints, head, folder, num_labels=num_labels, **kind)
     one_hot = torch.nn.functional.one_hot(predicted_class_ids[None, :].clone(), num_classes=num_labels)
     labels = torch.sum(one_hot, dim=1).to(logits.dtype)  # float32 labels would make a float32 loss
     return {
@@ -77,8 +77,8 @@ def multi_label(weights: Path) -> dict:
     }
 
 
-def multiple_choice(weights: Path) -> dict:
-    tokenizer, model = load(weights, "NystromformerForMultipleChoice", "multiple-choice-dense")
+def multiple_choice(checkpoints: Path) -> dict:
+    tokenizer, model = load(checkpoints, "NystromformerForMultipleChoice", "multiple-choice-dense")
     prompt = "In Italy, pizza served in formal settings, such as at a restaurant, is presented unsliced."
     choice0 = "It is eaten with a fork and a knife."
     choice1 = "It is eaten while held in the hand."
@@ -88,8 +88,8 @@ def multiple_choice(weights: Path) -> dict:
     return {"loss": outputs.loss, "logits": outputs.logits}
 
 
-def token_classification(weights: Path) -> dict:
-    tokenizer, model = load(weights, "NystromformerForTokenClassification", "token-classification-dense")
+def token_classification(checkpoints: Path) -> dict:
+    tokenizer, model = load(checkpoints, "NystromformerForTokenClassification", "token-classification-dense")
     text = "HuggingFace is a company based in Paris and New York"
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
     logits = model(**inputs).logits
@@ -99,8 +99,8 @@ def token_classification(weights: Path) -> dict:
     return {"logits": logits, "classes": classes, "loss": loss}
 
 
-def question_answering(weights: Path) -> dict:
-    tokenizer, model = load(weights, "NystromformerForQuestionAnswering", "question-answering-dense")
+def question_answering(checkpoints: Path) -> dict:
+    tokenizer, model = load(checkpoints, "NystromformerForQuestionAnswering", "question-answering-dense")
     question, text = "Who was Jim Henson?", "Jim Henson was a nice puppet"
     inputs = tokenizer(question, text, return_tensors="pt")
     outputs = model(**inputs)
@@ -129,11 +129,11 @@ EXAMPLES = (
 )
 
 
-def main(weights: Path) -> None:
+def main(checkpoints: Path) -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     with torch.no_grad():
-        answered = {example.__name__: example(weights) for example in EXAMPLES}
+        answered = {example.__name__: example(checkpoints) for example in EXAMPLES}
     print(json.dumps(answered, indent=1, default=torch.Tensor.tolist))
 
 

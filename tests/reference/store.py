@@ -26,7 +26,7 @@ VERSION = "4.37.2"
 TESTS = Path(__file__).resolve().parent.parent
 FOLDER = TESTS / "data" / "parity"
 DOCUMENTED = TESTS / "data" / "documented_examples.json"
-WEIGHTS = TESTS.parent / "weights"
+CHECKPOINTS = TESTS / "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _read_head(head: str) -> tuple[dict, dict[str, np.ndarray]]:
 
 def write_documented_examples() -> None:
     """Run the examples of the reference's documentation on the shipped checkpoints; keep what they give."""
-    printed = run_inside(VERSION, TESTS / "reference" / "run_documented_examples.py", WEIGHTS)
+    printed = run_inside(VERSION, TESTS / "reference" / "run_documented_examples.py", CHECKPOINTS)
     _replace(DOCUMENTED, printed.encode())
 
 

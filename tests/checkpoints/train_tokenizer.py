@@ -1,10 +1,10 @@
-"""Trains ``weights/tokenizer``, an ALBERT-style tokenizer: done once, and its files are an input since.
+"""Trains ``tests/checkpoints/tokenizer``, an ALBERT-style tokenizer: done once, and its files are an input since.
 
 Training a Unigram vocabulary gives another file every time, so this records how the one here came about:
 tokenizers 0.15.2, whose files newer versions read too, on the valid and test splits of WikiText-2
 (CC BY-SA 3.0) and the sentences below, which make whole words of what the examples speak of::
 
-    python weights/train_tokenizer.py FOLDER wikitext-2/valid.txt wikitext-2/test.txt
+    python tests/checkpoints/train_tokenizer.py FOLDER wikitext-2/valid.txt wikitext-2/test.txt
 """
 
 import json

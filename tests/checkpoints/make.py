@@ -1,8 +1,8 @@
-"""Makes the checkpoints beside it with transformers 4.37.2, from ``weights/tokenizer`` and a seed.
+"""Makes the checkpoints beside it with transformers 4.37.2, from ``tests/checkpoints/tokenizer`` and a seed.
 
 It runs in the reference's own environment, from the root of the repository::
 
-    "$(python -m tests.reference.environment 4.37.2)" -m weights.make [FOLDER]
+    "$(python -m tests.reference.environment 4.37.2)" -m tests.checkpoints.make [FOLDER]
 
 Made again, the weights are the same to the byte, and the outputs the same within 1e-12.
 """
