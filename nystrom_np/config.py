@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from nystrom_np.files import read_json_object, replacing
 from nystrom_np.functional.activations import ACTIVATIONS
+from nystrom_np.hub import local_folder
 
 __all__ = ["NystromformerConfig"]
 
@@ -298,13 +299,24 @@ class NystromformerConfig:
         return self.num_landmarks != self.segment_means_seq_len
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], /, **overrides: Any) -> NystromformerConfig:
-        """Read ``config.json`` from a local folder.
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        /,
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        **overrides: Any,
+    ) -> NystromformerConfig:
+        """Read ``config.json`` from a folder, or from a repository of the Hugging Face Hub.
 
         Parameters
         ----------
         folder : str or path
-            The folder. Nothing is ever downloaded.
+            The folder; or the ``owner/name`` of a repository, if there is no folder of that name.
+        revision, cache_dir, local_files_only
+            Of a repository: see :func:`nystrom_np.hub.local_folder`.
         **overrides
             Fields that take the place of those in the file: see `from_dict`.
 
@@ -316,15 +328,18 @@ class NystromformerConfig:
         Raises
         ------
         FileNotFoundError
-            If there is no such folder or no ``config.json`` in it.
+            If there is no such folder or repository, or no ``config.json`` in it.
+        OSError
+            If it cannot be fetched.
         ValueError
             If the file is not valid JSON, or a field in it is wrong.
         TypeError
             If an override is neither a field nor a key of the file.
         """
-        path = Path(folder) / "config.json"
+        path = local_folder(folder, "config", revision, cache_dir, local_files_only) / "config.json"
         if not path.is_file():
-            raise FileNotFoundError(f"no file {path}: a local folder with a config.json is expected")
+            expected = "a local folder with a config.json is expected, or the owner/name of one on the Hugging Face Hub"
+            raise FileNotFoundError(f"no file {path}: {expected}")
         values = read_json_object(path)
         try:
             return cls.from_dict(values, **overrides)

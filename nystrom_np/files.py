@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_json_object", "read_json_object", "replacing"]
+__all__ = ["parse_json_object", "read_json_object", "read_weight_map", "replacing"]
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -99,6 +100,45 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is not a finite number")
     return number
+
+
+def read_weight_map(index: Path) -> dict[str, str]:
+    """Read which tensor lies in which file, from the index of a checkpoint in several files.
+
+    Parameters
+    ----------
+    index : Path
+        ``model.safetensors.index.json`` or ``pytorch_model.bin.index.json``.
+
+    Returns
+    -------
+    dict of str to str
+        From tensor names to the names of files beside the index, never a path to elsewhere.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not an index, or names a file that is not beside it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "model.safetensors.index.json"
+    ...     _ = path.write_text('{"weight_map": {"encoder.scale": "../../a.safetensors"}}')
+    ...     read_weight_map(path)
+    Traceback (most recent call last):
+    ValueError: ...model.safetensors.index.json: '../../a.safetensors' is not the name of a file beside it
+    """
+    weight_map = read_json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise ValueError(f"{index}: weight_map must be an object from tensor names to file names")
+    for file in sorted(set(weight_map.values())):
+        if re.search(r"[/\\:\0]", file) or file in ("", ".", ".."):
+            raise ValueError(f"{index}: {file!r} is not the name of a file beside it")
+    return weight_map
 
 
 @contextmanager

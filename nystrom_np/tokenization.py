@@ -17,6 +17,7 @@ import numpy as np
 
 from nystrom_np.array_module import to_numpy
 from nystrom_np.files import read_json_object, replacing
+from nystrom_np.hub import local_folder
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Tokenizer
@@ -120,14 +121,23 @@ class NystromformerTokenizer:
         self._file: bytes | None = None  # the tokenizer.json that says the same as the backend
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> "NystromformerTokenizer":
-        """Load a tokenizer from the folder of a checkpoint.
+    def from_pretrained(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> "NystromformerTokenizer":
+        """Load a tokenizer from the folder of a checkpoint, or from the Hugging Face Hub.
 
         Parameters
         ----------
-        folder : path
+        folder : str or path
             It holds ``tokenizer.json`` and, both optional, ``tokenizer_config.json`` and
-            ``special_tokens_map.json``.
+            ``special_tokens_map.json``. Or the ``owner/name`` of a repository, if there is no folder of that name.
+        revision, cache_dir, local_files_only
+            Of a repository: see :func:`nystrom_np.hub.local_folder`.
 
         Returns
         -------
@@ -136,7 +146,9 @@ class NystromformerTokenizer:
         Raises
         ------
         FileNotFoundError
-            If there is no such folder, or no ``tokenizer.json`` in it.
+            If there is no such folder or repository, or no ``tokenizer.json`` in it.
+        OSError
+            If it cannot be fetched.
         ValueError
             If a file is not what its name says.
 
@@ -152,7 +164,7 @@ class NystromformerTokenizer:
         """
         from tokenizers import Tokenizer
 
-        folder = Path(folder)
+        folder = local_folder(folder, "tokenizer", revision, cache_dir, local_files_only)
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
         path = folder / "tokenizer.json"

@@ -11,6 +11,7 @@ import numpy as np
 from nystrom_np.array_module import Array, array_module_of, device_of, get_array_module, to_device, to_numpy
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.hub import local_folder
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, tree
 from nystrom_np.model.prediction import batches, pad, split, with_progress
@@ -77,19 +78,26 @@ class NystromformerPreTrainedModel:
         folder: str | os.PathLike[str],
         dtype: Any = "float32",
         device: str = "cpu",
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
         **config_overrides: Any,
     ) -> Any:
-        """Load a model from a folder with ``config.json`` and safetensors weights.
+        """Load a model from ``config.json`` and safetensors weights, in a folder or on the Hugging Face Hub.
 
         Parameters
         ----------
         folder : str or path
-            As ``save_pretrained`` of this package or of transformers writes it.
+            As ``save_pretrained`` of this package or of transformers writes it; or the ``owner/name`` of a
+            repository, if there is no folder of that name: ``"uw-madison/nystromformer-512"``.
         dtype : {"float32", "float64", "float16"}
             Of the parameters in memory. Where it is that of the file, on the CPU, the weights are used where they
             lie in the memory-mapped file and not copied.
         device : str
             ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        revision, cache_dir, local_files_only
+            Of a repository: see :func:`nystrom_np.hub.local_folder`.
         **config_overrides
             Fields of :class:`NystromformerConfig` to change.
 
@@ -100,7 +108,7 @@ class NystromformerPreTrainedModel:
         Raises
         ------
         OSError
-            If the folder or a file is missing or unreadable.
+            If the folder, the repository or a file is missing, unreadable, or cannot be fetched.
         ValueError
             If the configuration or the weights are damaged or do not fit.
 
@@ -111,6 +119,7 @@ class NystromformerPreTrainedModel:
         """
         dtype = _checked_dtype(dtype)
         array_module_of(device)  # a device that cannot be used is an error before anything is read
+        folder = local_folder(folder, "weights", revision, cache_dir, local_files_only)
         config = NystromformerConfig.from_pretrained(folder, **config_overrides)
         shapes = cls.parameter_shapes(config)
         loaded = load_checkpoint(folder, shapes)

@@ -1,0 +1,106 @@
+"""A server on loopback that speaks the file routes of the Hugging Face Hub: what `hf_hub_download` asks for."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+
+@dataclass
+class Hub:
+    """What the server serves, and what it was asked.
+
+    Attributes
+    ----------
+    folders : dict of (str, str) to Path
+        The files of a repository at a revision.
+    gated : set of str
+        Repositories that need a token.
+    broken : set of str
+        Files whose download breaks off.
+    requests : list of str
+        "HEAD owner/name revision file", in order.
+    """
+
+    folders: dict[tuple[str, str], Path] = field(default_factory=dict)
+    gated: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    requests: list[str] = field(default_factory=list)
+    endpoint: str = ""
+
+    def add(self, name: str, folder: Path, revision: str = "main") -> str:
+        """Serve a folder as a revision of a repository; return its commit."""
+        self.folders[name, revision] = folder
+        self.folders[name, commit_of(folder)] = folder
+        return commit_of(folder)
+
+
+def commit_of(folder: Path) -> str:
+    """Something that looks like the commit of a folder's content."""
+    digest = hashlib.sha1()
+    for path in sorted(folder.iterdir()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def serving() -> Iterator[Hub]:
+    """Run the server in a thread."""
+    hub = Hub()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def answer(self) -> None:
+            found = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/([^/?]+)", self.path)
+            if found is None:
+                return self.send(404, {})
+            name, revision, file = found.groups()
+            hub.requests.append(f"{self.command} {name} {revision} {file}")
+            if not any(name == known for known, _ in hub.folders):
+                return self.send(401, {"X-Error-Code": "RepoNotFound"})
+            if name in hub.gated:
+                return self.send(403, {"X-Error-Code": "GatedRepo"})
+            if (name, revision) not in hub.folders:
+                return self.send(404, {"X-Error-Code": "RevisionNotFound"})
+            folder = hub.folders[name, revision]
+            commit = {"X-Repo-Commit": commit_of(folder)}
+            if not (folder / file).is_file():
+                return self.send(404, {"X-Error-Code": "EntryNotFound", **commit})
+            content = (folder / file).read_bytes()
+            etag = hashlib.sha1(content).hexdigest()
+            return self.send(200, {"ETag": f'"{etag}"', **commit}, content, breaks=file in hub.broken)
+
+        def send(self, status: int, headers: dict[str, str], content: bytes = b"", breaks: bool = False) -> None:
+            self.send_response(status)
+            for key, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content[: len(content) // 2] if breaks else content)
+                self.close_connection = breaks
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
