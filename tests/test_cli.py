@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 import nystrom_np
 from nystrom_np import cli, demo
+from nystrom_np.cli import answers, checks
 
 HEADS = [
     "masked-lm",
@@ -390,7 +391,7 @@ def test_an_error_is_one_line(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "fill_mask", fail)
+    monkeypatch.setattr(answers, "fill_mask", fail)
     assert fails(["fill-mask", "[MASK]"], capsys).startswith("nystrom-np: ")
 
 
@@ -406,7 +407,7 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "demonstrate", interrupt)
+    monkeypatch.setattr(checks, "demonstrate", interrupt)
     assert cli.main(["demo"]) == 130
     assert capsys.readouterr() == ("", "")
 

@@ -1,0 +1,78 @@
+"""The command ``nystrom-np``.
+
+A command is a function ``add_…(commands)`` that registers its parser; ``COMMANDS`` lists them all.
+
+Exit codes: 0, it went well; 1, a result differs from the reference's; 2, a wrong argument or file, with one
+line on standard error that says which; 130, interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from nystrom_np import __version__
+from nystrom_np.cli.answers import add_fill_mask
+from nystrom_np.cli.checks import add_demo, add_verify
+from nystrom_np.cli.common import BROKEN_PIPE, INTERRUPTED, WRONG, Parser
+from nystrom_np.cli.inspection import add_inspect
+
+__all__ = ["main"]
+
+COMMANDS = (
+    add_demo,
+    add_verify,
+    add_fill_mask,
+    add_inspect,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows the command's name; what the process was given, by default.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Raises
+    ------
+    SystemExit
+        After ``--help``, ``--version`` and wrong arguments, as argparse does.
+
+    Examples
+    --------
+    >>> main(["inspect", "no/such/folder"])
+    2
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot write ö is no reason to stop
+    try:
+        options = _parser().parse_args(arguments)
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python flushes once more when it ends: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (OSError, ValueError, TypeError, IndexError, MemoryError) as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"nystrom-np: {message}", file=sys.stderr)
+        return WRONG
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="nystrom-np", description="Nyströmformer in NumPy.")
+    parser.add_argument("--version", action="version", version=f"nystrom-np {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    return parser
