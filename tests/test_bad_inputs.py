@@ -111,7 +111,7 @@ def test_rank_of_ids(shape):
     assert message == f"input_ids must have shape (batch, length); found {shape}"
 
 
-@pytest.mark.parametrize("shape", [(), (16,), (2, 16), (1, 2, 5, 16), (2, 5, 15), (2, 16, 5)])
+@pytest.mark.parametrize("shape", [(), (16,), (2, 16), (1, 2, 5, 16), (2, 5, 15), (2, 5, 17), (2, 16, 5)])
 def test_shape_of_embeddings(shape):
     message = complaint(ValueError, build(BODY), inputs_embeds=np.zeros(shape))
     expected = "inputs_embeds must have shape (batch, length, hidden_size) with hidden_size 16"
@@ -484,6 +484,12 @@ def test_shapes_of_choices():
     )
 
 
+def test_a_mask_per_query_of_choices():
+    """There is none: it has an axis more than the choices that are folded, and is named as it was given."""
+    message = complaint(ValueError, build(CHOICE, "dense"), token_ids(2, 3, 5), np.ones((2, 3, 5, 5), int))
+    assert message.endswith("; found (2, 3, 5, 5)")
+
+
 @pytest.mark.parametrize("name", ["attention_mask", "token_type_ids", "position_ids"])
 def test_choices_and_batch_swapped(name):
     """(3, 2, 5) folds into as many rows as (2, 3, 5), and is another batch all the same."""
@@ -608,9 +614,10 @@ def test_parameters_that_do_not_fit(model):
     message = complaint(ValueError, model, config, parameters=more)
     assert message == "parameters of this model do not include: pooler.weight, pooler.bias"
     for name in (first, last):
-        wrong = {**good, name: np.zeros((*good[name].shape, 1))}
-        message = complaint(ValueError, model, config, parameters=wrong)
-        assert message == f"parameter {name} must have shape {good[name].shape}; found {(*good[name].shape, 1)}"
+        shape = good[name].shape
+        for wrong in ((*shape, 1), shape[:-1], (shape[0] - 1, *shape[1:])):
+            message = complaint(ValueError, model, config, parameters={**good, name: np.zeros(wrong)})
+            assert message == f"parameter {name} must have shape {shape}; found {wrong}"
     assert complaint(ValueError, model, config, parameters={}).startswith(f"parameters are missing: {first}, ")
 
 
@@ -637,12 +644,13 @@ def test_a_parameter_that_is_no_array_is_named(value):
     assert type(value).__name__ in message
 
 
-def test_parameters_of_mixed_dtypes():
-    name, good = "embeddings.LayerNorm.weight", build(BODY).state_dict()
-    mixed = {**good, name: good[name].astype(np.float32)}
+@pytest.mark.parametrize(("dtype", "other"), [("float64", "float32"), ("float32", "float64")])
+def test_parameters_of_mixed_dtypes(dtype, other):
+    name, good = "embeddings.LayerNorm.weight", build(BODY, dtype=dtype).state_dict()
+    mixed = {**good, name: good[name].astype(other)}
     message = complaint(ValueError, BODY, small_config(), parameters=mixed)
-    first = "embeddings.word_embeddings.weight is float64"
-    assert message == f"parameters must have one dtype: {first}, {name} is float32"
+    first = f"embeddings.word_embeddings.weight is {dtype}"
+    assert message == f"parameters must have one dtype: {first}, {name} is {other}"
 
 
 @pytest.mark.parametrize("seed", [-1, "one", 1.5, 2.0, True, None, np.int64(-1), [1]])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
+from nystrom_np.model.inputs import Checks
 from tests.backends import host_reads, make_backend
 
 CONFIG = NystromformerConfig(
@@ -52,6 +53,15 @@ def test_an_id_outside_its_table(device):
     model = model_there(device, NystromformerModel)
     with host_reads(), pytest.raises(IndexError, match=r"^input_ids\[0, 1\] is 11, but the word embedding has 11 rows"):
         model(device.array(ids))
+
+
+def test_what_was_checked_is_not_read_again(device):
+    checks = Checks(device.array(np.zeros(1)))
+    with host_reads() as reads:
+        checks.ids("input_ids", device.array(IDS), 11, "the word embedding")
+        checks.finish()
+        checks.finish()
+    assert reads.count == 1
 
 
 def test_right_values_pass_and_are_read_once(device):

@@ -435,6 +435,17 @@ def test_invariant_with_a_head_mask(branch):
             assert_close(out[row, mask[row] == 1], alone)
 
 
+@pytest.mark.parametrize("batch", [2, 3])
+def test_invariant_without_padding(batch):
+    """Sequences share no initial value then either, however few they are."""
+    ids, model = token_ids(batch, 16), build(BODY, masking="invariant", num_hidden_layers=1)
+    found = model(ids).last_hidden_state
+    for row in range(batch):
+        assert_close(found[row], model(ids[row : row + 1]).last_hidden_state[0], 1e-12)
+    shared = build(BODY, num_hidden_layers=1)(ids).last_hidden_state
+    assert abs(found - shared).max() > 1e-6  # or nothing would be shown
+
+
 def test_invariant_with_the_exact_inverse():
     ids, mask = token_ids(4, 23), masks(4, 23)
     model = build(BODY, length=23, masking="invariant", pinv_method="svd", num_hidden_layers=1)

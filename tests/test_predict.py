@@ -1,18 +1,21 @@
 """`predict` over many inputs: what the model gives for each alone, in order, and read no further than needed."""
 
+import io
 import itertools
 import re
 import subprocess
 import sys
 from collections import UserDict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tqdm.std
 
 from nystrom_np import NystromformerConfig, NystromformerModel
-from nystrom_np.model.prediction import batches
+from nystrom_np.model.prediction import batches, pad, with_progress
 from nystrom_np.outputs import ModelOutput
 from nystrom_np.parallel import thread_count
 from tests.models import (
@@ -275,6 +278,13 @@ def test_inputs_and_model_stay_as_they_were():
     assert all(model.state_dict()[name] is value for name, value in values.items())
 
 
+def test_padding_of_choices():
+    """Only at the ends of the sequences: an example has no more choices than before."""
+    padded = pad([{"input_ids": [[5, 6, 7], [8, 9, 1]]}, {"input_ids": [[2], [3]]}])
+    assert padded["input_ids"].tolist() == [[[5, 6, 7], [8, 9, 1]], [[2, 0, 0], [3, 0, 0]]]
+    assert padded["attention_mask"].tolist() == [[[1, 1, 1], [1, 1, 1]], [[1, 0, 0], [1, 0, 0]]]
+
+
 # ------------------------------------------------------------------------------------------------- progress
 
 
@@ -296,6 +306,26 @@ def test_no_progress_unless_asked_for_or_in_a_terminal(progress, capsys):
     shown = capsys.readouterr()
     assert shown.err == ""
     assert shown.out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.1, False), (0.9, False), (1.1, True), (1.9, True)])
+def test_in_a_terminal_progress_begins_after_a_second(seconds, shown, monkeypatch):
+    """By a clock that only the test moves, so that it does not depend on the machine."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(tqdm.std, "time", lambda: clock.now)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    results = with_progress(range(3), None, 3)
+    next(results)
+    clock.now += seconds
+    next(results)
+    next(results)
+    assert ("/3" in sys.stderr.getvalue()) == shown
+    results.close()
 
 
 # --------------------------------------------------------------------------------------------------- errors
@@ -336,9 +366,10 @@ def test_keys_of_an_encoding(encoding):
 
 
 def test_keys_that_differ():
-    encodings = [{"input_ids": [5]}, {"input_ids": [5], "token_type_ids": [0]}]
-    message = complaint(ValueError, build(BODY), encodings)
-    assert message == "all encodings must have the same keys; found ['input_ids'] and ['input_ids', 'token_type_ids']"
+    one, more = {"input_ids": [5]}, {"input_ids": [5], "token_type_ids": [0]}
+    words, few, many = "all encodings must have the same keys; found", ["input_ids"], ["input_ids", "token_type_ids"]
+    assert complaint(ValueError, build(BODY), [one, more]) == f"{words} {few} and {many}"
+    assert complaint(ValueError, build(BODY), [more, one]) == f"{words} {many} and {few}"
 
 
 def test_an_encoding_that_is_no_mapping():
@@ -373,9 +404,9 @@ def test_encodings_of_different_ranks():
 
 @pytest.mark.parametrize("name", ["attention_mask", "token_type_ids", "position_ids"])
 def test_lengths_that_differ(name):
-    encoding = {"input_ids": [5, 6, 7], name: [1, 1]}
-    message = complaint(ValueError, build(BODY), [encoding])
-    assert message == f"{name} of encoding 0 must have shape (3,), as its ids; found (2,)"
+    for length in (2, 4):
+        message = complaint(ValueError, build(BODY), [{"input_ids": [5, 6, 7], name: [1] * length}])
+        assert message == f"{name} of encoding 0 must have shape (3,), as its ids; found ({length},)"
     message = complaint(ValueError, build(BODY), {"input_ids": [[5], [6]], name: [[1]]})
     assert message == "encodings must have as many of each: found " + str({"input_ids": 2, name: 1})
 
@@ -409,6 +440,8 @@ def test_results_before_an_error_are_not_lost():
         ([{"input_ids": [[1], [2, 3]]}], "input_ids of an encoding must be a list or an array; found [[1], [2, 3]]"),
         ([{"input_ids": "abc"}], "(length,) or (choices, length); found <U3 of shape ()"),
         ([{"input_ids": []}], "(length,) or (choices, length); found float64 of shape (0,)"),
+        ([{"input_ids": ["a", "b"]}], "(length,) or (choices, length); found <U1 of shape (2,)"),
+        ([{"input_ids": [[[5]]]}], "(length,) or (choices, length); found int64 of shape (1, 1, 1)"),
         ([{"input_ids": [[5], [6]]}, {"input_ids": [[5]]}], "found (2, 1) and (1, 1) (input_ids of encoding 1)"),
     ],
 )

@@ -96,9 +96,11 @@ def test_extremes(name: str, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", MONOTONIC)
-def test_monotonic(name: str) -> None:
-    """A larger argument never gives a smaller value (of the activations without a dip below zero)."""
-    y = ACTIVATIONS[name](np.linspace(-9, 9, 1001))
+def test_monotonic(name: str, backend: Backend) -> None:
+    """A larger argument never gives a smaller value (of the activations without a dip below zero: their
+    derivatives are nowhere negative).
+    """
+    y = backend.numpy(ACTIVATIONS[name](backend.array(np.linspace(-9, 9, 1001))))
     assert np.all(np.diff(y) >= 0)
     assert y[0] < y[-1]
 
@@ -119,37 +121,39 @@ def test_reflection(backend: Backend) -> None:
     law()
 
 
-def test_gelu_new_is_near_gelu() -> None:
+def test_gelu_new_is_near_gelu(backend: Backend) -> None:
     """The tanh form is within 4.74e-4 of GELU (and no nearer), largest near |x| = 2.70 (Hendrycks and
     Gimpel, section 2).
     """
     x = np.linspace(-10, 10, 200_001)
-    distance = np.abs(functional.gelu_new(x) - functional.gelu(x))
+    distance = np.abs(backend.numpy(functional.gelu_new(backend.array(x)) - functional.gelu(backend.array(x))))
     assert 4.73e-4 < distance.max() < 4.74e-4
     assert abs(abs(x[distance.argmax()]) - 2.699) < 1e-3
 
 
-def test_selu_fixed_point() -> None:
+def test_selu_fixed_point(backend: Backend) -> None:
     """SELU of a standard normal variable has mean 0 and variance 1 (Klambauer et al., theorem 1): α and λ
     are these.
     """
     x, step = np.linspace(-12, 12, 480_001, retstep=True)
     density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi) * step
-    y = functional.selu(x)
+    y = backend.numpy(functional.selu(backend.array(x)))
     assert abs((y * density).sum()) < 1e-9
     assert abs((y * y * density).sum() - 1) < 1e-9
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_blocks(name: str) -> None:
+def test_blocks(name: str, backend: Backend) -> None:
     """An activation is elementwise: blocks of a long array, in any layout, give what each element gives
     alone.
     """
     x = np.linspace(-5, 5, 2 * ELEMENTS_PER_BLOCK + 6).reshape(2, -1)
-    y = ACTIVATIONS[name](x)
+    y, turned, fifth = (
+        backend.numpy(ACTIVATIONS[name](backend.array(part))) for part in (x, x.T, np.ascontiguousarray(x[:, ::5]))
+    )
     assert y.shape == x.shape
-    np.testing.assert_array_equal(ACTIVATIONS[name](x.T), y.T)
-    np.testing.assert_array_equal(ACTIVATIONS[name](np.ascontiguousarray(x[:, ::5])), y[:, ::5])
+    np.testing.assert_array_equal(turned, y.T)
+    np.testing.assert_array_equal(fifth, y[:, ::5])
 
 
 def test_get_activation() -> None:

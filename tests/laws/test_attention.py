@@ -45,7 +45,7 @@ def test_additive_mask(dtype: str, backend: Backend) -> None:
 
 
 def test_scores(backend: Backend) -> None:
-    """Scores are the inner products of queries and keys, plus the additive mask."""
+    """Scores are the inner products of queries and keys, plus the additive mask (Vaswani et al., equation 1)."""
 
     @cases(20)
     @given(attention_cases())
@@ -116,8 +116,8 @@ def test_bounded_memory_is_the_definition(backend: Backend) -> None:
 
 
 def test_queries_and_keys_of_different_lengths(backend: Backend) -> None:
-    """Each query attends by itself: any number of queries, keys, leading axes and value columns; a mask per
-    query.
+    """Each query attends by itself (Vaswani et al., equation 1, row by row): any number of queries, keys, leading
+    axes and value columns; a mask per query.
     """
 
     @cases(25)
@@ -155,7 +155,9 @@ def test_masked_rows(backend: Backend) -> None:
 
 
 def test_masked_keys_do_not_matter(backend: Backend) -> None:
-    """Where a row has a real key, what masked keys and their values hold changes nothing, to the bit."""
+    """Where a row has a real key, what masked keys and their values hold changes nothing, to the bit (their weight
+    is exp of the most negative number, 0).
+    """
 
     @cases(20)
     @given(attention_cases(with_masks=False), st.data(), blocks)
@@ -180,7 +182,9 @@ def test_masked_keys_do_not_matter(backend: Backend) -> None:
 
 
 def test_order_of_the_keys(backend: Backend) -> None:
-    """Attention is a sum over a set: permuting keys with their values changes nothing but rounding."""
+    """Attention is a sum over a set (Lee et al., arXiv 1810.00825): permuting keys with their values changes
+    nothing but rounding.
+    """
 
     @cases(20)
     @given(attention_cases(), st.data())

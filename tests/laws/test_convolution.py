@@ -77,8 +77,32 @@ def test_delta(form: Any, backend: Backend) -> None:
     law()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_shift(form: Any, backend: Backend) -> None:
+    """Values moved along the sequence, among zeros, give the outputs moved as far; to the bit (Oppenheim and
+    Schafer, Discrete-Time Signal Processing, section 2.4: a convolution is a time-invariant system).
+    """
+
+    @cases(20)
+    @given(convolutions(), st.integers(0, 5), st.integers(0, 5))
+    def law(drawn: tuple[np.ndarray, np.ndarray, tuple[int, int]], before: int, after: int) -> None:
+        value, weight, block = drawn
+        half, length = weight.shape[2] // 2, value.shape[2]
+        inside = [(0, 0), (0, 0), (half, half), (0, 0)]  # so that nothing reaches over the ends
+        moved = [(0, 0), (0, 0), (half + before, half + after), (0, 0)]
+        found = convolve(backend, form, np.pad(value, moved), weight, block)
+        plain = convolve(backend, form, np.pad(value, inside), weight, block)
+        assert_close(found[:, :, before : before + length + 2 * half], plain, ROUNDING)
+        assert not found[:, :, :before].any()
+        assert not found[:, :, before + length + 2 * half :].any()
+
+    law()
+
+
 def test_linear_in_both(backend: Backend) -> None:
-    """Convolution is linear in the values and in the filters, and heads do not mix."""
+    """Convolution is linear in the values and in the filters (Oppenheim and Schafer, section 2.3: a sum of
+    products), and heads do not mix.
+    """
 
     @cases(20)
     @given(convolutions(), st.integers(-3, 3))
@@ -108,7 +132,7 @@ def test_fast_form_is_the_definition(backend: Backend) -> None:
 
 
 def test_leading_axes(backend: Backend) -> None:
-    """Leading axes are a batch: any number of them, none too."""
+    """Leading axes are a batch, any number of them (NumPy's rule for stacks: ``numpy.matmul``)."""
     generator = np.random.default_rng(0)
     value, weight = generator.standard_normal((2, 3, 2, 5, 4)), generator.standard_normal((2, 1, 3, 1))
     for form in FORMS:

@@ -114,7 +114,7 @@ def results(backend: Backend, name: str, arguments: Arguments) -> list[Any]:
 @pytest.mark.parametrize("name", CALLS)
 def test_arguments_and_layout(name: str, backend: Backend) -> None:
     """No argument is written to (read-only ones are drawn too), and memory layout changes results by
-    rounding alone.
+    rounding alone: these are functions of numbers (the package's contract).
     """
 
     @cases(6)
@@ -140,7 +140,7 @@ def test_arguments_and_layout(name: str, backend: Backend) -> None:
 @pytest.mark.parametrize("name", CALLS)
 def test_dtype_and_device(name: str, dtype: str, backend: Backend) -> None:
     """The dtype that goes in comes out, on the device where it was, with the values of float64 up to its
-    precision.
+    precision (the package's contract).
     """
 
     @cases(3)

@@ -45,7 +45,9 @@ def test_cross_entropy(backend: Backend) -> None:
 
 
 def test_ignored_index(backend: Backend) -> None:
-    """Any label can be the ignored one, and ignoring it leaves the loss of the other rows."""
+    """Any label can be the ignored one, and ignoring it leaves the loss of the other rows (torch's
+    ``cross_entropy``).
+    """
 
     @cases(20)
     @given(arrays((5, 3)), st.integers(0, 2))
@@ -60,8 +62,8 @@ def test_ignored_index(backend: Backend) -> None:
 
 
 def test_soft_targets(backend: Backend) -> None:
-    """With a distribution for a target the loss is −Σ t log softmax; for one-hot targets that of the
-    labels.
+    """With a distribution for a target the loss is −Σ t log softmax (``scipy.special.log_softmax``); for one-hot
+    targets that of the labels.
     """
 
     @cases(30)
@@ -80,7 +82,7 @@ def test_soft_targets(backend: Backend) -> None:
 
 
 def test_mean_squared_error(backend: Backend) -> None:
-    """The mean of squared differences, symmetric in both arguments, 0 only if they are equal."""
+    """The mean of squared differences (definition), symmetric in both arguments, 0 only if they are equal."""
 
     @cases(30)
     @given(float_arrays(), st.integers(0, 3))

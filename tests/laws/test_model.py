@@ -138,7 +138,9 @@ def test_head_mask(backend: Backend) -> None:
 
 @pytest.mark.parametrize("exact", [{"segment_means_seq_len": 5, "num_landmarks": 5}, {"inv_coeff_init_option": True}])
 def test_multiple_choice(exact: dict[str, Any], backend: Backend) -> None:
-    """The logit of a choice is what it gets alone (where sequences do not share an initial value)."""
+    """The logit of a choice is what it gets alone (transformers 4.37.2 folds choices into the batch), where
+    sequences do not share an initial value.
+    """
 
     @cases(5)
     @given(models_and_inputs(NystromformerForMultipleChoice, masking="transformers", **exact), st.integers(1, 3))
@@ -163,7 +165,7 @@ def test_multiple_choice(exact: dict[str, Any], backend: Backend) -> None:
 )
 def test_batch_invariance(alone: dict[str, Any], backend: Backend) -> None:
     """With each matrix's own initial value, or invariant masking, a sequence's outputs do not depend on its
-    batch.
+    batch: no formula of the paper has a batch axis.
     """
 
     @cases(10)
@@ -184,7 +186,7 @@ def test_batch_invariance(alone: dict[str, Any], backend: Backend) -> None:
 
 def test_padding_has_no_influence(backend: Backend) -> None:
     """With invariant masking, real tokens get what they get alone, unpadded; padding gets zeros, whatever
-    it holds.
+    it holds (the definition of ``masking="invariant"``).
     """
 
     @cases(12)
@@ -226,9 +228,9 @@ def test_chunks_of_the_feed_forward(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_save_and_load(head: type) -> None:
+def test_save_and_load(head: type, backend: Backend) -> None:
     """What is saved and loaded is the same to the bit: parameters, configuration and outputs, in each
-    dtype.
+    dtype (safetensors holds the numbers as they are).
     """
 
     @cases(3)
@@ -236,7 +238,7 @@ def test_save_and_load(head: type) -> None:
     def law(config: NystromformerConfig, dtype: str, seed: int) -> None:
         model = head(config, seed=seed, dtype=dtype)
         with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
+            on(backend, model, dtype).save_pretrained(folder)
             loaded = head.from_pretrained(folder, dtype=dtype)
             before, after = model.state_dict(), loaded.state_dict()
             assert before.keys() == after.keys()
@@ -257,7 +259,9 @@ def test_save_and_load(head: type) -> None:
 
 
 def test_arguments_are_left_alone(backend: Backend) -> None:
-    """A forward pass writes to no input, parameter or configuration; read-only arrays will do."""
+    """A forward pass writes to no input, parameter or configuration; read-only arrays will do (it is a function of
+    them: the package's contract).
+    """
 
     @cases(6)
     @given(models_and_inputs())
@@ -278,7 +282,7 @@ def test_arguments_are_left_alone(backend: Backend) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_dtype(dtype: str, backend: Backend) -> None:
-    """Every output has the parameters' dtype and lies where they do."""
+    """Every output has the parameters' dtype and lies where they do (the package's contract)."""
 
     @cases(4)
     @given(models_and_inputs())
@@ -310,17 +314,19 @@ def test_activation_by_name_or_function() -> None:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_tuples(head: type) -> None:
-    """``return_dict=False`` gives the record's values that are not None, in its order."""
+def test_tuples(head: type, backend: Backend) -> None:
+    """``return_dict=False`` gives the record's values that are not None, in its order (transformers'
+    ``ModelOutput.to_tuple``).
+    """
 
     @cases(2)
     @given(models_and_inputs(head if head is not NystromformerForMultipleChoice else NystromformerModel))
     def law(drawn: tuple[Any, dict[str, Any]]) -> None:
         make, inputs = drawn
-        model = make()
+        model = on(backend, make())
         record, plain = model(**inputs), model(**inputs, return_dict=False)
         assert isinstance(plain, tuple)
         for x, y in zip(plain, record.to_tuple(), strict=True):
-            np.testing.assert_array_equal(x, y)
+            np.testing.assert_array_equal(backend.numpy(x), backend.numpy(y))
 
     law()

@@ -32,8 +32,8 @@ def test_softmax_is_a_distribution(backend: Backend) -> None:
 
 
 def test_softmax_shift(backend: Backend) -> None:
-    """Softmax does not change, to the bit, when a number is added to all scores (no sum rounds here:
-    eighths).
+    """Softmax does not change, to the bit, when a number is added to all scores (Goodfellow et al., Deep
+    Learning, equation 4.3; no sum rounds here: eighths).
     """
 
     @cases(20)
@@ -48,7 +48,9 @@ def test_softmax_shift(backend: Backend) -> None:
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_softmax_extremes(dtype: str, backend: Backend) -> None:
-    """The largest finite scores overflow nowhere: the largest takes all, ties share, −∞ takes nothing."""
+    """The largest finite scores overflow nowhere: the largest takes all, ties share, −∞ takes nothing (the limits
+    of the definition; Goodfellow et al., Deep Learning, section 4.1).
+    """
     top = float(np.finfo(dtype).max)
     x = np.array([[top, -top, 0.0, -np.inf], [top, top, -top, top], [-top, -top, -np.inf, -np.inf]], dtype) / 2
     third = 1 / 3
@@ -101,7 +103,7 @@ def test_layer_norm(backend: Backend) -> None:
 
 
 def test_layer_norm_moments(backend: Backend) -> None:
-    """Without γ and β, rows have mean 0 and variance v / (v + ε), v the variance before."""
+    """Without γ and β, rows have mean 0 and variance v / (v + ε), v the variance before (Ba et al., equation 4)."""
 
     @cases(30)
     @given(arrays((3, 5)), st.sampled_from([1e-5, 1.0]))
@@ -115,7 +117,9 @@ def test_layer_norm_moments(backend: Backend) -> None:
 
 
 def test_layer_norm_affine_invariance(backend: Backend) -> None:
-    """At ε = 0, layer normalisation of a x + b is that of x for a > 0, and its negative for a < 0."""
+    """At ε = 0, layer normalisation of a x + b is that of x for a > 0, and its negative for a < 0 (Ba et al.,
+    section 5.1).
+    """
 
     @cases(30)
     @given(arrays((2, 5)), st.sampled_from([0.25, 3.0, -1.0, -8.0]), st.integers(-4, 4))
@@ -130,7 +134,7 @@ def test_layer_norm_affine_invariance(backend: Backend) -> None:
 
 
 def test_layer_norm_constant_rows(backend: Backend) -> None:
-    """A row of equal values becomes β: ε keeps 0 / 0 away."""
+    """A row of equal values becomes β: ε keeps 0 / 0 away (Ba et al., equation 4, with σ = 0)."""
     x, weight, bias = np.full((2, 3), 7.0), np.array([2.0, 3.0, 4.0]), np.array([-1.0, 0.0, 1.0])
     y = layer_norm(backend.array(x), backend.array(weight), backend.array(bias))
     np.testing.assert_array_equal(backend.numpy(y), [bias, bias])

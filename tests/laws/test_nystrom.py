@@ -78,7 +78,7 @@ def test_equal_segments(backend: Backend) -> None:
 
 def test_landmarks_of_constants_and_of_single_tokens(backend: Backend) -> None:
     """Means of equal tokens are that token, and with as many landmarks as tokens each is its own; to the
-    bit.
+    bit (section 3.2: a landmark is a mean, here of equal numbers or of one).
     """
 
     @cases(20)
@@ -94,7 +94,9 @@ def test_landmarks_of_constants_and_of_single_tokens(backend: Backend) -> None:
 
 
 def test_order_within_a_segment(backend: Backend) -> None:
-    """Permuting the tokens of a segment leaves all landmarks; moving one elsewhere moves only those two."""
+    """Permuting the tokens of a segment leaves all landmarks; moving one elsewhere moves only those two (a sum
+    has no order; equation 10).
+    """
 
     @cases(20)
     @given(segmented(), st.data())
@@ -199,7 +201,9 @@ def test_penrose_conditions(initial: Any, backend: Backend) -> None:
 
 
 def test_permutation_matrices(backend: Backend) -> None:
-    """A permutation matrix is inverted by its transpose at once, with any number of steps, to the bit."""
+    """A permutation matrix is inverted by its transpose at once, with any number of steps, to the bit (equation 11
+    with A Z₀ = I).
+    """
 
     @cases(20)
     @given(st.integers(1, 6).flatmap(lambda m: st.permutations(range(m))), st.integers(0, 8))
@@ -233,7 +237,9 @@ def low_rank(draw: st.DrawFn) -> np.ndarray:
 
 
 def test_svd_pinv(backend: Backend) -> None:
-    """The inverse by singular values satisfies Penrose's conditions for any shape and rank."""
+    """The inverse by singular values satisfies Penrose's conditions for any shape and rank (Golub and Van Loan,
+    Matrix Computations, section 5.5).
+    """
 
     @cases(25)
     @given(low_rank())
@@ -385,7 +391,7 @@ def test_all_tokens_landmarks(backend: Backend) -> None:
 
 def test_rows_sum_to_one(backend: Backend) -> None:
     """With the exact inverse of an invertible A the rows of F A⁺ B sum to one: F A⁻¹ B 1 = F A⁻¹ 1 = F 1 =
-    1.
+    1 (rows of a softmax sum to one, and A 1 = 1 gives A⁻¹ 1 = 1).
     """
 
     @cases(25)
@@ -403,7 +409,9 @@ def test_rows_sum_to_one(backend: Backend) -> None:
 
 
 def test_heads_and_sequences(backend: Backend) -> None:
-    """Permuting sequences or heads permutes the outputs, whatever the initial value."""
+    """Permuting sequences or heads permutes the outputs, whatever the initial value (algorithm 1 is of one head;
+    a maximum has no order).
+    """
 
     @cases(20)
     @given(attention_cases())
@@ -453,7 +461,9 @@ def test_batch_initial_value_mixes(backend: Backend) -> None:
 
 
 def test_values_of_padding_do_not_matter(backend: Backend) -> None:
-    """What a masked token has for a value changes nothing (but its query and key weigh in the landmarks)."""
+    """What a masked token has for a value changes nothing, its column of B being 0 (but its query and key weigh in
+    the landmarks; equation 9 with the reference's mask).
+    """
 
     @cases(20)
     @given(attention_cases())

@@ -273,12 +273,13 @@ def _identity(operator: str) -> str:
     return "identity" if other in ("Is", "IsNot") and values not in ("Is", "IsNot") else ""
 
 
-def _compiles(changed: str, node: Any) -> bool:
-    """False for a star that is no product: ``def f(*, x)``, ``{**x}``."""
-    if node.type != "operator" or node.value not in ("*", "**") or node.parent.type in ("term", "power"):
+def _compiles(source: str, start: int, end: int, replacement: str, node: Any) -> bool:
+    """False for a star that is no product, ``def f(*, x)``, ``{**x}``, and for ``not x := y``."""
+    star = node.type == "operator" and node.value in ("*", "**") and node.parent.type not in ("term", "power")
+    if not star and ":=" not in replacement:
         return True
     try:
-        ast.parse(changed)
+        ast.parse(source[:start] + replacement + source[end:])
     except SyntaxError:
         return False
     return True
@@ -312,7 +313,7 @@ def mutants(module: str) -> list[Mutant]:
                     setattr(part, attribute, value)
                 function, before = layout.function(place), layout.lines[first[0] - 1].strip()
                 key = (function, before, name)
-                if not _compiles(source[:start] + replacement + source[end:], node):
+                if not _compiles(source, start, end, replacement, node):
                     continue
                 found.append(
                     Mutant(

@@ -51,7 +51,7 @@ TESTS = {
     "model/heads": ["tests/test_parity.py", "tests/test_model.py"],
     "model/packing": ["tests/test_masking.py"],
     "model/parameters": ["tests/test_model.py", "tests/test_checkpoint.py"],
-    "model/prediction": ["tests/test_model.py", "tests/test_bad_inputs.py"],
+    "model/prediction": ["tests/test_predict.py"],
     "model/base": ["tests/test_model.py", "tests/test_bad_inputs.py"],
     "model/nystromformer": ["tests/test_parity.py", "tests/test_model.py"],
     "model/encoder": ["tests/test_parity.py", "tests/test_masking.py", "tests/test_model.py"],
@@ -67,6 +67,8 @@ ALL_TESTS = [
     "tests/test_reference_failures.py",
     "tests/test_model.py",
     "tests/test_bad_inputs.py",
+    "tests/test_device_checks.py",
+    "tests/test_predict.py",
     "tests/test_checkpoint.py",
 ]
 
