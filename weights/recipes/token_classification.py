@@ -1,0 +1,20 @@
+"""Trains the part-of-speech tagger: ``python -m weights.recipes.token_classification --data FOLDER OUTPUT``."""
+
+from weights.recipes import inputs
+from weights.recipes.training import arguments, load_model, own_loss, shuffled, train
+
+if __name__ == "__main__":
+    options = arguments(__doc__, steps=2_000, peak=1e-3)
+    tokenizer = inputs.load_tokenizer(options.tokenizer)
+    arrays = inputs.token_classification(tokenizer, options.data, "train")
+    names = dict(enumerate(inputs.TAGS))
+    model = load_model(
+        "NystromformerForTokenClassification",
+        options.start,
+        inputs.SEED,
+        dropout=0.1,
+        id2label=names,
+        label2id={name: number for number, name in names.items()},
+    )
+    train(model, shuffled(arrays, 32, inputs.SEED), options.steps, options.peak, own_loss)
+    model.save_pretrained(options.output)
