@@ -201,13 +201,19 @@ def make(folder: Path, task: Task, branch: str) -> None:
     build(item, weights, torch.float32).save_pretrained(folder)
     for file in sorted((HERE / "tokenizer").glob("*.json")):
         shutil.copy(file, folder / file.name)
+    for medians in store(folder, task, branch, item, weights):
+        check_peaked(folder, medians)
+
+
+def store(folder: Path, task: Task, branch: str, item: dict, weights: dict[str, np.ndarray]) -> list[list[float]]:
+    """Write what the reference computes from a task's texts; return how peaked attention is, by case and layer."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    arrays, told = {}, []
+    arrays, told, medians = {}, [], []
     for text in task.texts:
         inputs = encode(tokenizer, task, text.text, branch)
         inputs.update(labels(tokenizer, task, text, inputs, branch))
         answered, exact = answer({**item, "flags": text.flags}, weights, inputs)
-        check_peaked(folder, answered["median_row_max"])
+        medians.append(answered["median_row_max"])
         arrays.update({f"{text.name}/inputs/{name}": array for name, array in inputs.items()})
         arrays.update({f"{text.name}/outputs/{name}": array for name, array in exact.items()})
         told.append({"name": text.name, "text": text.text, "inputs": list(inputs), "outputs": answered["outputs"]})
@@ -215,6 +221,7 @@ def make(folder: Path, task: Task, branch: str) -> None:
     versions = {"transformers": transformers.__version__, "torch": torch.__version__.partition("+")[0]}
     reference = {**versions, "head": task.head, "tolerance": TOLERANCE, "cases": told}
     (folder / "reference.json").write_text(json.dumps(reference, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return medians
 
 
 def check_peaked(folder: Path, medians: list[float]) -> None:
