@@ -6,7 +6,7 @@ device is first met. Lines that need a GPU to run are in this file alone.
 """
 
 from collections.abc import Callable
-from functools import update_wrapper
+from functools import cache, update_wrapper
 from inspect import unwrap
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ __all__ = [
     "array_module_of",
     "device_of",
     "fuse",
+    "fuse_in_place",
     "get_array_module",
     "move_like",
     "overwrite",
@@ -277,22 +278,23 @@ def overwrite(x: Array, function: Callable[[Array], Array]) -> Array:
     return x
 
 
-def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+def fuse(function: Callable[..., Array]) -> Callable[..., Array]:
     """Make an elementwise formula take one pass over memory.
 
-    The formula stays as it is written, one expression of one array. CuPy compiles it into a single kernel
-    (``cupy.fuse``); on NumPy it is evaluated block by block, so that the temporaries of the expression stay in
-    the processor's cache instead of travelling to memory and back for each operation.
+    The formula stays as it is written. CuPy compiles it into a single kernel (``cupy.fuse``); on NumPy a formula of
+    one array is evaluated block by block, so that the temporaries of the expression stay in the processor's cache
+    instead of travelling to memory and back for each operation.
 
     Parameters
     ----------
     function : callable
-        Elementwise, of one array: the result at an index depends on the argument at this index alone.
+        Elementwise, of arrays that broadcast to the first: the result at an index depends on the arguments at this
+        index alone.
 
     Returns
     -------
     callable
-        The same function of an array of any backend.
+        The same function of arrays of any backend; the result has the first one's dtype.
 
     Examples
     --------
@@ -301,18 +303,53 @@ def fuse(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     >>> square(np.arange(4.0))
     array([0., 1., 4., 9.])
     """
-    compiled: list[Callable[[Array], Array]] = []
+    compiled = _compiled(function)
 
-    def fused(x: Array) -> Array:
+    def fused(x: Array, *others: Array) -> Array:
         module = get_array_module(x)
         if module.__name__ == "cupy":  # pragma: no cover
-            if not compiled:
-                compiled.append(module.fuse(unwrap(function)))  # as written: a tracer has no shape to check
-            return compiled[0](x)
+            return compiled(module)(x, *others).astype(x.dtype, copy=False)
         with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
-            return (_in_blocks(function, x) if module is np else function(x)).astype(x.dtype, copy=False)
+            blocks = module is np and not others
+            return (_in_blocks(function, x) if blocks else function(x, *others)).astype(x.dtype, copy=False)
 
     return update_wrapper(fused, function)
+
+
+def fuse_in_place(function: Callable[..., None]) -> Callable[..., None]:
+    """Make elementwise steps that change their first argument in place take one pass over memory on a GPU.
+
+    NumPy takes the steps as they are written. They have no result but the changed argument.
+
+    Parameters
+    ----------
+    function : callable
+        Of arrays that broadcast to the first, and of numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @fuse_in_place
+    ... def scale(x, by):
+    ...     x *= by
+    >>> x = np.arange(3.0)
+    >>> scale(x, 2.0)
+    >>> x
+    array([0., 2., 4.])
+    """
+    compiled = _compiled(function)
+
+    def fused(x: Array, *others: Any) -> None:
+        module = get_array_module(x)
+        (compiled(module) if module.__name__ == "cupy" else function)(x, *others)
+
+    return update_wrapper(fused, function)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[[Any], Callable[..., Any]]:
+    """CuPy's kernel of a formula, made when it is first needed."""
+    as_written = unwrap(function)  # without run-time type checks: a tracer has no shape to check
+    return cache(lambda cupy: cupy.fuse(as_written))
 
 
 def _in_blocks(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -198,10 +198,17 @@ def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], 
 
 
 def _attend(query: Array, key: Array, value: Array, bias: Array | None) -> Array:
-    """Attention of one block of queries, its keys in pieces: softmax by a running maximum and a running sum."""
+    """Attention of one block of queries, its keys in pieces: softmax by a running maximum and a running sum.
+
+    Away from NumPy a block is small enough to be taken as it is defined.
+    """
     xp = get_array_module(query)
+    if xp is not np:
+        scores = query @ key.swapaxes(-1, -2)
+        weights = softmax(scores if bias is None else widen(scores) + bias)
+        return weights.astype(value.dtype, copy=False) @ value
     keys = key.shape[-2]
-    columns = max(1, SCORES_PER_BLOCK // query.shape[-2]) if xp is np else keys
+    columns = max(1, SCORES_PER_BLOCK // query.shape[-2])
     maximum, total, context = -math.inf, 0.0, 0.0
     for start in range(0, keys, columns):
         piece = slice(start, start + columns)

@@ -87,7 +87,7 @@ def depthwise_conv(
         step = max(1, positions // OUTPUTS) * OUTPUTS
         for start in range(0, length, step):
             windows = _windows(some, start, min(start + step, length), size)
-            products = band[group, None] @ windows  # (..., group, windows, outputs, dim)
+            products = _products(band[group], windows)
             flat = products.reshape(*products.shape[:-3], -1, dim)
             target[..., start : start + step, :] += flat[..., : min(step, length - start), :]
 
@@ -115,9 +115,30 @@ def _windows(
     )
 
 
+def _products(
+    band: Float[Array, "heads outputs inputs"], windows: Float[Array, "*batch heads windows inputs dim"]
+) -> Float[Array, "*batch heads windows outputs dim"]:
+    """``band @ windows`` for every window of a head.
+
+    Away from NumPy as one product a head, since CuPy first collects a pointer for every matrix of a product that
+    broadcasts.
+    """
+    xp = get_array_module(band)
+    if xp is np:
+        return band[:, None] @ windows
+    by_head = xp.moveaxis(windows, (-4, -2), (0, 1))  # (heads, inputs, ..., windows, dim)
+    products = band @ by_head.reshape(*by_head.shape[:2], -1)
+    return xp.moveaxis(products.reshape(*band.shape[:2], *by_head.shape[2:]), (0, 1), (-4, -2))
+
+
 def _toeplitz(filters: Float[Array, "heads size"], outputs: int) -> Float[Array, "heads outputs inputs"]:
-    """The banded matrix T[t, t + s] = w[s] of each filter, which turns inputs into outputs."""
+    """The banded matrix T[t, t + s] = w[s] of each filter, which turns inputs into outputs.
+
+    Rows that begin with the filter, read again as if they were one shorter: each begins one place later than the last.
+    """
     xp = get_array_module(filters)
-    size = filters.shape[-1]
-    tap = xp.arange(outputs + size - 1) - xp.arange(outputs)[:, None]
-    return xp.where((tap >= 0) & (tap < size), filters[:, xp.clip(tap, 0, size - 1)], 0)
+    heads, size = filters.shape
+    rows = xp.zeros((heads, outputs, outputs + size), dtype=filters.dtype)
+    rows[..., :size] = filters[:, None]
+    inputs = outputs + size - 1
+    return rows.reshape(heads, -1)[:, : outputs * inputs].reshape(heads, outputs, inputs)

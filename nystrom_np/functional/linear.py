@@ -54,7 +54,7 @@ def linear(
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
     """
-    y = x @ weight.T
+    y = x.reshape(-1, x.shape[-1]) @ weight.T  # one product of two matrices, whatever the leading axes
     if bias is not None:
         y += bias  # y is ours: no second array
-    return y
+    return y.reshape(*x.shape[:-1], len(weight))

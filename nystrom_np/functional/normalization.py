@@ -5,7 +5,7 @@ Both compute half-precision input in float32 and return the input's dtype.
 
 from jaxtyping import Float
 
-from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.array_module import Array, fuse, fuse_in_place, get_array_module
 
 __all__ = ["layer_norm", "log_softmax", "softmax", "widen"]
 
@@ -42,10 +42,20 @@ def softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]
     >>> softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    xp = get_array_module(x)
-    wide = widen(x)
-    weights = xp.exp(wide - wide.max(axis=axis, keepdims=True))
-    return (weights / weights.sum(axis=axis, keepdims=True)).astype(x.dtype, copy=False)
+    highest = widen(x.max(axis=axis, keepdims=True))
+    weights = _exponentials(x, highest)
+    return _shares(weights, weights.sum(axis=axis, keepdims=True, dtype=highest.dtype))
+
+
+@fuse
+def _exponentials(x: Array, highest: Array) -> Array:
+    shifted = x - highest
+    return get_array_module(x).exp(shifted)
+
+
+@fuse
+def _shares(weights: Array, total: Array) -> Array:
+    return weights / total
 
 
 def log_softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
@@ -90,11 +100,15 @@ def layer_norm(
     >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.zeros(2), eps=0.0)
     array([-1.,  1.])
     """
-    xp = get_array_module(x)
     wide = widen(x)
     y = wide - wide.mean(axis=-1, keepdims=True)
     variance = (y * y).mean(axis=-1, keepdims=True)
-    y *= 1.0 / xp.sqrt(variance + eps)  # in place from here: y is ours
+    _scale_and_shift(y, variance, weight, bias, eps)
+    return y.astype(x.dtype, copy=False)
+
+
+@fuse_in_place
+def _scale_and_shift(y: Array, variance: Array, weight: Array, bias: Array, eps: float) -> None:
+    y *= 1.0 / get_array_module(variance).sqrt(variance + eps)
     y *= weight
     y += bias
-    return y.astype(x.dtype, copy=False)

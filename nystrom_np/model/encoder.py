@@ -365,7 +365,7 @@ def threads_for(x: Array) -> int | None:
 
 def over_rows(
     function: Callable[..., tuple[Array, ...]], *arrays: Array, outputs: int = 1, width: int, most: int = 0
-) -> Float[Array, "{outputs} batch length {width}"]:
+) -> tuple[Float[Array, "batch length {width}"], ...]:
     """Apply a position-wise function to arrays (B, L, ·), in blocks of positions that threads share.
 
     A block goes through all steps of the function while it lies in the cache, matrix products included.
@@ -382,19 +382,21 @@ def over_rows(
 
     Returns
     -------
-    array, (outputs, B, L, width)
+    tuple of arrays, (B, L, width)
 
     Examples
     --------
     >>> import numpy as np
     >>> over_rows(lambda x: (x + x,), np.ones((1, 2, 3)), width=3)
-    array([[[[2., 2., 2.],
-             [2., 2., 2.]]]])
+    (array([[[2., 2., 2.],
+            [2., 2., 2.]]]),)
     """
     xp = get_array_module(*arrays)
     batch, length, _ = arrays[0].shape
     rows = batch * length
     flat = [array.reshape(rows, array.shape[-1]) for array in arrays]
+    if xp is not np and most <= 0:
+        return tuple(whole.reshape(batch, length, width) for whole in function(*flat))
     # one array for all results: large ones come in huge pages, and the C library keeps what is freed for the next
     out = xp.empty((outputs, rows, width), dtype=arrays[0].dtype)
 
@@ -402,8 +404,8 @@ def over_rows(
         for whole, part in zip(out, function(*(array[block] for array in flat)), strict=True):
             whole[block] = part
 
-    if most > 0 or (xp is np and rows >= ROWS_WORTH_A_THREAD):
+    if most > 0 or rows >= ROWS_WORTH_A_THREAD:
         parallel_map(apply, row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK), threads=threads_for(out))
     else:
         apply(slice(0, rows))
-    return out.reshape(outputs, batch, length, width)
+    return tuple(out.reshape(outputs, batch, length, width))
