@@ -5,8 +5,9 @@ that module's functions. This is the only file that imports cupy, and it does so
 device is first met. Lines that need a GPU to run are in this file alone.
 """
 
-from collections.abc import Callable
-from functools import cache, update_wrapper
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial, update_wrapper
 from inspect import unwrap
 from types import ModuleType
 from typing import Any
@@ -24,8 +25,10 @@ __all__ = [
     "move_like",
     "overwrite",
     "special",
+    "start_download",
     "to_device",
     "to_numpy",
+    "within_memory",
 ]
 
 Array = Any
@@ -80,22 +83,28 @@ def _module_of(array: Array) -> Any:
         return None
     if isinstance(array, (np.ndarray, np.generic)):
         return np
-    if type(array).__module__.partition(".")[0] == "cupy":  # pragma: no cover - also the tracers inside cupy.fuse
+    if type(array).__module__.partition(".")[0] == "cupy":  # also the tracers inside cupy.fuse
         return _cupy()
     if hasattr(array, "__array_namespace__"):
         return array.__array_namespace__()
     raise TypeError(f"an array was expected, found {type(array).__name__}")
 
 
+INSTALL = 'pip install "nystrom_np[cuda12]" (or [cuda13], to match the driver)'
+
+
 def _cupy() -> ModuleType:
     try:
         import cupy
+    except ModuleNotFoundError as error:
+        raise DeviceError(f'device "cuda" needs CuPy, which is not installed: {INSTALL}, or use "cpu"') from error
     except ImportError as error:
-        raise DeviceError(
-            'device "cuda" needs CuPy, which is not installed: pip install "nystrom_np[cuda12]" '
-            "(or [cuda13], to match the CUDA driver)"
-        ) from error
-    return cupy  # pragma: no cover
+        raise DeviceError(f'device "cuda" needs CuPy, which fails ({_first_line(error)}): {INSTALL}') from error
+    return cupy
+
+
+def _first_line(error: Exception) -> str:
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
 
 
 def array_module_of(device: str) -> Any:
@@ -126,19 +135,73 @@ def array_module_of(device: str) -> Any:
     name, _, index = str(device).partition(":")
     if name != "cuda" or (index and not index.isdecimal()) or str(device).endswith(":"):
         raise DeviceError(f'device must be "cpu", "cuda" or "cuda:N", found {device!r}')
-    return _usable(_cupy(), device, int(index or 0))
+    cupy = _cupy()
+    _check_driver(cupy, device, int(index or 0))
+    _check_libraries(cupy)
+    return cupy
 
 
-def _usable(cupy: Any, device: str, index: int) -> Any:  # pragma: no cover
+def _check_driver(cupy: Any, device: str, index: int) -> None:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(f'device "{device}" needs an NVIDIA GPU with a working driver: {error}') from error
+        raise DeviceError(
+            f'device "{device}" needs an NVIDIA GPU with a working driver ({_first_line(error)}): '
+            'install the driver, so that nvidia-smi lists the GPU, or use "cpu"'
+        ) from error
     if index >= count:
-        raise DeviceError(f'device "{device}" does not exist: this machine has {count} CUDA device(s)')
+        raise DeviceError(f'device "{device}" does not exist: this machine has {count} CUDA device(s), or use "cpu"')
     if index:
         raise DeviceError(f'device "{device}": set CUDA_VISIBLE_DEVICES={index} and use "cuda" to choose a GPU')
-    return cupy
+
+
+@cache
+def _check_libraries(cupy: Any) -> None:
+    """Compute once: CuPy loads the compiler and the linear algebra of CUDA when they are first needed."""
+    with within_memory("its first kernel"):
+        try:
+            ones = cupy.ones((2, 2), dtype="float32")
+            (ones + ones) @ ones
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f'device "cuda" lacks libraries of CUDA that CuPy needs ({_first_line(error)}): {INSTALL}, or use "cpu"'
+            ) from error
+
+
+@contextmanager
+def within_memory(what: str) -> Iterator[None]:
+    """Turn a GPU's failure to allocate memory, in this block, into one sentence that says what to do.
+
+    Raises
+    ------
+    DeviceError
+        In place of CuPy's own errors about memory; all others pass.
+
+    Examples
+    --------
+    >>> with within_memory("a list"):
+    ...     sorted([2, 1])
+    [1, 2]
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"the memory of the GPU does not suffice for {what} ({_first_line(error)}): "
+            "use smaller batches, shorter sequences, dtype='float16', or device='cpu'"
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    told_by = type(error).__module__.partition(".")[0]
+    signs = ("out of memory", "ALLOC_FAILED")  # of the CUDA runtime and driver; of cuBLAS and cuSOLVER
+    return told_by in ("cupy", "cupy_backends") and (
+        isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+    )
 
 
 def device_of(array: Array) -> str:
@@ -178,18 +241,13 @@ def to_device(array: Array, device: str) -> Array:
     module = array_module_of(device)
     if module is np:
         return to_numpy(array)
-    return _to_cuda(module, array, int(device.partition(":")[2] or 0))  # pragma: no cover
+    return _to_cuda(module, array)
 
 
-def _to_cuda(cupy: Any, array: Array, index: int) -> Array:  # pragma: no cover
-    try:
-        with cupy.cuda.Device(index):
-            return cupy.asarray(array)
-    except cupy.cuda.memory.OutOfMemoryError as error:
-        raise DeviceError(
-            f"the memory of CUDA device {index} does not suffice for {array.nbytes:,} more bytes: "
-            "use a smaller batch, dtype='float16', or device='cpu'"
-        ) from error
+def _to_cuda(cupy: Any, array: Array) -> Array:
+    """Copy to the GPU: CuPy does so from page-locked memory, so that the host goes on meanwhile."""
+    with within_memory(f"{array.nbytes:,} more bytes"):
+        return cupy.asarray(array)
 
 
 def move_like(array: Array, other: Array) -> Array:
@@ -212,8 +270,8 @@ def move_like(array: Array, other: Array) -> Array:
         return array
     if module is np:
         return to_numpy(array)
-    if device.startswith("cuda"):  # pragma: no cover
-        return _to_cuda(module, array, int(device.partition(":")[2]))
+    if module.__name__ == "cupy":
+        return _to_cuda(module, array)
     return module.asarray(to_numpy(array))
 
 
@@ -232,6 +290,54 @@ def to_numpy(array: Array) -> np.ndarray:
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
+def start_download(array: Array) -> Callable[[], np.ndarray]:
+    """Start copying an array to the host; what is returned waits for the copy and gives it.
+
+    From a GPU the copy goes into page-locked memory, on a stream of its own, once the work queued so far is done: what
+    is queued afterwards need not wait for it.
+
+    Parameters
+    ----------
+    array : array
+        Of any backend. It must not be changed meanwhile.
+
+    Returns
+    -------
+    callable
+        Without arguments: the NumPy array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> start_download(np.arange(3))()
+    array([0, 1, 2])
+    """
+    module = get_array_module(array)
+    return _start_download(module, array) if module.__name__ == "cupy" else partial(to_numpy, array)
+
+
+def _start_download(cupy: Any, array: Array) -> Callable[[], np.ndarray]:
+    import cupyx
+
+    source = cupy.ascontiguousarray(array)
+    copies = _download_stream(cupy)
+    copies.wait_event(cupy.cuda.get_current_stream().record())
+    host = cupyx.empty_pinned(source.shape, source.dtype)
+    source.get(stream=copies, out=host, blocking=False)
+    done = copies.record()
+
+    def wait(source: Array = source) -> np.ndarray:  # the source stays until it is copied
+        done.synchronize()
+        return host
+
+    return wait
+
+
+@cache
+def _download_stream(cupy: Any) -> Any:
+    return cupy.cuda.Stream(non_blocking=True)
+
+
 def special(module: Any) -> Any:
     """Return the special functions (``erf``) that go with an array module.
 
@@ -243,7 +349,7 @@ def special(module: Any) -> Any:
     >>> float(special(np).erf(0.0))
     0.0
     """
-    if module.__name__ == "cupy":  # pragma: no cover
+    if module.__name__ == "cupy":
         import cupyx.scipy.special as functions
     elif hasattr(module, "special"):
         functions = module.special
@@ -307,7 +413,7 @@ def fuse(function: Callable[..., Array]) -> Callable[..., Array]:
 
     def fused(x: Array, *others: Array) -> Array:
         module = get_array_module(x)
-        if module.__name__ == "cupy":  # pragma: no cover
+        if module.__name__ == "cupy":
             return compiled(module)(x, *others).astype(x.dtype, copy=False)
         with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
             blocks = module is np and not others

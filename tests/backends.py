@@ -119,9 +119,14 @@ class StrictArray:
         return (self[i] for i in range(len(self)))
 
     # the way to the host
-    def get(self) -> np.ndarray:
+    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         _count_read(None)
-        return self._data.copy()
+        if out is None:
+            return self._data.copy()
+        if (out.shape, out.dtype) != (self.shape, self.dtype) or not self.flags.c_contiguous:
+            raise ValueError("a copy into an array needs its shape and dtype, and contiguous memory")
+        np.copyto(out, self._data)
+        return out
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError("implicit conversion to a NumPy array is not allowed: use .get()")

@@ -14,7 +14,7 @@ from nystrom_np.config import NystromformerConfig
 from nystrom_np.hub import local_folder
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, tree
-from nystrom_np.model.prediction import batches, pad, split, with_progress
+from nystrom_np.model.prediction import batches, pad, split, start_return, trailing, with_progress
 from nystrom_np.outputs import ModelOutput
 from nystrom_np.parallel import using_threads
 
@@ -221,7 +221,8 @@ class NystromformerPreTrainedModel:
         Yields
         ------
         record
-            For each encoding, in their order, the outputs of the model for it alone: a batch of one.
+            For each encoding, in their order, the outputs of the model for it alone: a batch of one, of NumPy arrays.
+            A GPU computes the next batch while the results of one are copied back.
 
         Raises
         ------
@@ -243,16 +244,22 @@ class NystromformerPreTrainedModel:
         grouped = batches(encodings, batch_size)
         total = len(encodings) if isinstance(encodings, Sized) and not hasattr(encodings, "keys") else None
 
-        def results() -> Iterator[Any]:
+        def begun() -> Iterator[tuple[Any, Any]]:
             # choices are run question by question: there may be more of them in one than in another
             for together in ([one] for batch in grouped for one in batch) if self.choices else grouped:
                 arguments = pad(together)
                 with using_threads(workers):
                     record = alone(**arguments, return_dict=True)
+                yield start_return(record), arguments["attention_mask"]
+
+        def results() -> Iterator[Any]:
+            in_flight = 0 if get_array_module(self._home) is np else 1
+            for finished, mask in trailing(begun(), in_flight):
+                record = finished()
                 if self.choices:
                     yield record
                 else:
-                    yield from split(record, arguments["attention_mask"], alone.config, self.per_token)
+                    yield from split(record, mask, alone.config, self.per_token)
 
         return with_progress(results(), progress, total)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_np.array_module import Array, get_array_module, move_like
+from nystrom_np.array_module import Array, get_array_module, move_like, within_memory
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.functional import (
     binary_cross_entropy_with_logits,
@@ -100,6 +100,7 @@ class NystromformerForMaskedLM(_HeadedModel):
             shapes["decoder.weight"] = (vocabulary, width)
         return scoped("cls.predictions.", shapes)
 
+    @within_memory("this forward pass")
     def __call__(
         self,
         input_ids: Any = None,
@@ -194,6 +195,7 @@ class NystromformerForSequenceClassification(_HeadedModel):
         dense = dense_shapes("classifier.dense", width, width)
         return dense | dense_shapes("classifier.out_proj", width, config.num_labels)
 
+    @within_memory("this forward pass")
     def __call__(
         self,
         input_ids: Any = None,
@@ -304,6 +306,7 @@ class NystromformerForMultipleChoice(_HeadedModel):
         width = config.hidden_size
         return dense_shapes("pre_classifier", width, width) | dense_shapes("classifier", width, 1)
 
+    @within_memory("this forward pass")
     def __call__(
         self,
         input_ids: Any = None,
@@ -427,6 +430,7 @@ class NystromformerForTokenClassification(_HeadedModel):
         """Return the names and shapes of the head's parameters."""
         return dense_shapes("classifier", config.hidden_size, config.num_labels)
 
+    @within_memory("this forward pass")
     def __call__(
         self,
         input_ids: Any = None,
@@ -504,6 +508,7 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         """Return the names and shapes of the head's parameters."""
         return dense_shapes("qa_outputs", config.hidden_size, 2)
 
+    @within_memory("this forward pass")
     def __call__(
         self,
         input_ids: Any = None,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nystrom_np.array_module import Array
+from nystrom_np.array_module import Array, within_memory
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.model.base import NystromformerPreTrainedModel
 from nystrom_np.model.encoder import embed, encoder_layer
@@ -54,6 +54,7 @@ class NystromformerModel(NystromformerPreTrainedModel):
         """Return the names and shapes of the parameters."""
         return body_shapes(config)
 
+    @within_memory("this forward pass")
     def __call__(
         self,
         input_ids: Any = None,

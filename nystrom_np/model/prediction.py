@@ -1,19 +1,22 @@
 """Inference over many inputs: batches in, one result a sequence out, as if each had been alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from nystrom_np.array_module import Array, move_like, to_numpy
+from nystrom_np.array_module import start_download, to_numpy
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.model.encoder import is_exact
 from nystrom_np.model.inputs import on_device
 from nystrom_np.outputs import ModelOutput
 
-__all__ = ["batches", "pad", "split", "with_progress"]
+__all__ = ["batches", "pad", "split", "start_return", "trailing", "with_progress"]
+
+Item = TypeVar("Item")
 
 ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
@@ -122,16 +125,64 @@ def _padded(array: np.ndarray, length: int) -> np.ndarray:
     return np.pad(array, missing)
 
 
+def trailing(items: Iterable[Item], distance: int) -> Iterator[Item]:
+    """The items in their order, each handed out only once so many after it were begun.
+
+    Where an error ends them, those begun before it are handed out first.
+
+    Examples
+    --------
+    >>> begun = []
+    >>> for number in trailing((begun.append(number) or number for number in range(3)), distance=1):
+    ...     print(number, begun)
+    0 [0, 1]
+    1 [0, 1, 2]
+    2 [0, 1, 2]
+    """
+    waiting: deque[Item] = deque()
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) > distance:
+                yield waiting.popleft()
+    except Exception:
+        yield from waiting
+        raise
+    yield from waiting
+
+
+def start_return(record: ModelOutput) -> Callable[[], ModelOutput]:
+    """Start copying a record's arrays to the host; what is returned waits for them.
+
+    Examples
+    --------
+    >>> from nystrom_np.outputs import BaseModelOutput
+    >>> start_return(BaseModelOutput(np.zeros((2, 3, 4))))().last_hidden_state.shape
+    (2, 3, 4)
+    """
+
+    def start(value: Any) -> Callable[[], Any]:
+        if value is None:
+            return lambda: None
+        if isinstance(value, tuple):
+            parts = [start(part) for part in value]
+            return lambda: tuple(wait() for wait in parts)
+        return start_download(value)
+
+    started = {field.name: start(getattr(record, field.name)) for field in fields(record)}
+    return lambda: replace(record, **{name: wait() for name, wait in started.items()})
+
+
 def split(
-    record: ModelOutput, mask: Array, config: NystromformerConfig, per_token: tuple[str, ...]
+    record: ModelOutput, mask: np.ndarray, config: NystromformerConfig, per_token: tuple[str, ...]
 ) -> Iterator[ModelOutput]:
     """Cut the outputs of a padded batch into those of its sequences, each a batch of one without the padding.
 
     Parameters
     ----------
     record : ModelOutput
-        Of a forward pass in which padding had no influence.
-    mask : array, (B, L)
+        Of NumPy arrays, from a forward pass in which padding had no influence.
+    mask : numpy array, (B, L)
     config : NystromformerConfig
     per_token : tuple of str
         The fields with an axis for the tokens.
@@ -143,7 +194,7 @@ def split(
     >>> [one[0].shape for one in split(record, mask, NystromformerConfig(), ("last_hidden_state",))]
     [(1, 3, 4), (1, 1, 4)]
     """
-    real = np.asarray(to_numpy(mask)) != 0
+    real = mask != 0
     for row, places in enumerate(map(np.flatnonzero, real)):
         columns = len(places) if is_exact(config, len(places)) else config.num_landmarks
 
@@ -152,12 +203,11 @@ def split(
                 return None
             if isinstance(value, tuple):
                 return tuple(one(name, item) for item in value)
-            where = move_like(places, value)
             if name == "attentions" and is_exact(config, real.shape[1]):
-                return value[row][:, where[:, None], where][None]
+                return value[row][:, places[:, None], places][None]
             if name == "attentions":
-                return value[row][:, where, :columns][None]
-            return value[row][where][None] if name in per_token else value[row][None]
+                return value[row][:, places, :columns][None]
+            return value[row][places][None] if name in per_token else value[row][None]
 
         yield replace(record, **{field.name: one(field.name, getattr(record, field.name)) for field in fields(record)})
 
