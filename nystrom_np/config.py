@@ -241,8 +241,9 @@ class NystromformerConfig:
             if not isinstance(getattr(self, name), bool):
                 _refuse(name, getattr(self, name), "True or False")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                _refuse(name, getattr(self, name), "one of " + ", ".join(map(repr, choices)))
+            value = getattr(self, name)
+            if not isinstance(value, (str, type(None))) or value not in choices:
+                _refuse(name, value, "one of " + ", ".join(map(repr, choices)))
         self._validate_model()
         self._validate_tokens()
         self.id2label, self.label2id = _labels(None, self.id2label, self.label2id)
@@ -516,6 +517,8 @@ def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, st
         id2label = {i: label for label, i in label2id.items()}
         if len(id2label) < len(label2id):
             _refuse("label2id", label2id, "another integer for each label")
+        if sorted(id2label) != list(range(max(len(id2label), 1))):
+            _refuse("label2id", label2id, "a dict from strings to 0, 1, …, num_labels - 1")
     id2label = _checked_id2label(id2label)
     if num_labels not in (None, len(id2label)):
         raise ValueError(f"num_labels={num_labels} disagrees with the {len(id2label)} labels that are named")
@@ -553,13 +556,16 @@ def _renames_labels(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
 def _validate_unknown(unknown: dict[str, Any]) -> None:
     """Refuse the keys that would change what the reference computes, unless they ask for nothing."""
-    if unknown.pop("model_type", "nystromformer") != "nystromformer":
+    model_type = unknown.pop("model_type", "nystromformer")
+    if not isinstance(model_type, str) or model_type != "nystromformer":  # an array compares with each element
         raise ValueError("model_type must be 'nystromformer': this is another model's configuration")
-    if unknown.get("position_embedding_type", "absolute") != "absolute":
-        _refuse("position_embedding_type", unknown["position_embedding_type"], "'absolute'")
+    positions = unknown.get("position_embedding_type", "absolute")
+    if not isinstance(positions, str) or positions != "absolute":
+        _refuse("position_embedding_type", positions, "'absolute'")
     for name in ("is_decoder", "add_cross_attention", "pruned_heads"):
-        if unknown.get(name):
-            _refuse(name, unknown[name], "empty" if name == "pruned_heads" else "False")
+        value = unknown.get(name)
+        if value is not None and (not isinstance(value, (bool, int, list, dict)) or value):
+            _refuse(name, value, "empty" if name == "pruned_heads" else "False")
 
 
 def _to_json(values: dict[str, Any]) -> str:

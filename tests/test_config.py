@@ -309,6 +309,10 @@ BAD: list[tuple[str, Any]] = [
     ("add_cross_attention", True),
     ("pruned_heads", {"0": [1]}),
     ("model_type", "bert"),
+    *((name, np.array([1, 1])) for name in (*INTEGERS, *REALS, *BOOLEANS, "problem_type", "masking", "pinv_method")),
+    *((name, np.array([1, 1])) for name in ("hidden_act", "pad_token_id", "eos_token_id", "position_embedding_type")),
+    *((name, np.array([1, 1])) for name in ("is_decoder", "add_cross_attention", "pruned_heads", "model_type")),
+    *(("label2id", value) for value in ({}, {"a": 1}, {"a": 0, "b": 2})),
 ]
 
 

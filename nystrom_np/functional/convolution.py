@@ -28,6 +28,7 @@ def shifted_sum_conv(
     array([20., 41.,  2.])
     """
     xp = get_array_module(value, weight)
+    _check_filters(value, weight)
     size, length = weight.shape[-2], value.shape[-2]
     out = xp.zeros_like(value)
     for tap in range(size):
@@ -37,6 +38,12 @@ def shifted_sum_conv(
         source = slice(target.start + shift, target.stop + shift)
         out[..., target, :] += weight[:, :, tap] * value[..., source, :]
     return out
+
+
+def _check_filters(value: Array, weight: Array) -> None:
+    heads, size = value.shape[-3], weight.shape[-2] if weight.ndim > 1 else 0
+    if weight.shape != (heads, 1, size, 1) or size % 2 == 0:
+        raise ValueError(f"weight must have shape ({heads}, 1, size, 1) of odd size; found {weight.shape}")
 
 
 def depthwise_conv(
@@ -63,6 +70,11 @@ def depthwise_conv(
     -------
     array, same shape and dtype as value
 
+    Raises
+    ------
+    ValueError
+        If there is not one filter of odd size for each head.
+
     References
     ----------
     Xiong et al., arXiv 2102.03902, section 3.4 (figure 2); ``NystromformerSelfAttention.conv`` in transformers.
@@ -75,6 +87,7 @@ def depthwise_conv(
     array([20., 41.,  2.])
     """
     xp = get_array_module(value, weight)
+    _check_filters(value, weight)
     size, (heads, length, dim) = weight.shape[-2], value.shape[-3:]
     band = _toeplitz(weight[:, 0, :, 0], OUTPUTS)
     out = xp.zeros_like(value) if add_to is None else add_to

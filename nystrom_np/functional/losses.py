@@ -28,6 +28,11 @@ def cross_entropy(
     array of floats, ()
         NaN if every label is ignored, as in ``torch.nn.CrossEntropyLoss``.
 
+    Raises
+    ------
+    ValueError
+        If the labels have another shape: nothing is broadcast.
+
     Examples
     --------
     >>> import numpy as np
@@ -35,6 +40,8 @@ def cross_entropy(
     1.3863
     """
     xp = get_array_module(logits, labels)
+    if labels.shape not in (logits.shape[:1], logits.shape):
+        raise ValueError(f"labels must have shape {logits.shape[:1]} or {logits.shape}; found {labels.shape}")
     log_probabilities = log_softmax(widen(logits))
     if labels.ndim == 2:
         return -(labels * log_probabilities).sum(axis=-1).mean().astype(logits.dtype)
@@ -46,7 +53,7 @@ def cross_entropy(
 
 
 def mean_squared_error(predictions: Float[Array, "*shape"], targets: Float[Array, "*shape"]) -> Float[Array, ""]:
-    """Mean squared error: the mean of (prediction − target)².
+    """Mean squared error: the mean of (prediction − target)². A ValueError if their shapes differ.
 
     Examples
     --------
@@ -54,6 +61,7 @@ def mean_squared_error(predictions: Float[Array, "*shape"], targets: Float[Array
     >>> float(mean_squared_error(np.array([1.0, 3.0]), np.array([1.0, 1.0])))
     2.0
     """
+    _check_targets(predictions, targets)
     difference = widen(predictions) - widen(targets)
     return (difference * difference).mean().astype(predictions.dtype)
 
@@ -63,6 +71,8 @@ def binary_cross_entropy_with_logits(
 ) -> Float[Array, ""]:
     """Mean binary cross-entropy of σ(x) against t: max(x, 0) − x t + log(1 + e^−|x|), which cannot overflow.
 
+    A ValueError if their shapes differ.
+
     Examples
     --------
     >>> import numpy as np
@@ -70,6 +80,12 @@ def binary_cross_entropy_with_logits(
     0.3466
     """
     xp = get_array_module(logits, targets)
+    _check_targets(logits, targets)
     x = widen(logits)
     terms = xp.maximum(x, 0.0) - x * targets + xp.log1p(xp.exp(-xp.abs(x)))
     return terms.mean().astype(logits.dtype)
+
+
+def _check_targets(predictions: Array, targets: Array) -> None:
+    if targets.shape != predictions.shape:  # which broadcasting would hide
+        raise ValueError(f"targets must have shape {predictions.shape}; found {targets.shape}")

@@ -11,7 +11,12 @@ __all__ = ["layer_norm", "log_softmax", "softmax", "widen"]
 
 
 def widen(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return float16 input as float32, any other as it is: sums over many terms need the precision.
+    """Return float16 input as float32, other floats as they are: sums over many terms need the precision.
+
+    Raises
+    ------
+    TypeError
+        If it holds no floats: results in the dtype of the input would be rounded to integers.
 
     Examples
     --------
@@ -19,6 +24,8 @@ def widen(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     >>> widen(np.zeros(2, np.float16)).dtype
     dtype('float32')
     """
+    if x.dtype.kind != "f":
+        raise TypeError(f"an array of floats was expected; found {x.dtype}")
     return x.astype("float32") if x.dtype == "float16" else x
 
 

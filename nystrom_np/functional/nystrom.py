@@ -91,6 +91,11 @@ def initial_inverse(
     -------
     array, (..., m, m)
 
+    Raises
+    ------
+    ValueError
+        If ``initial`` is neither word.
+
     References
     ----------
     Xiong et al., arXiv 2102.03902, section 3.3; Razavi et al., Asian-European J. Math. 7 (2014).
@@ -102,6 +107,8 @@ def initial_inverse(
     array([[0.3333, 0.6667],
            [0.3333, 0.    ]])
     """
+    if initial not in ("batch", "matrix"):
+        raise ValueError(f"initial must be 'batch' or 'matrix'; found {initial!r}")
     column_sums = a.sum(axis=-2)
     largest = column_sums.max() if initial == "batch" else column_sums.max(axis=-1)[..., None, None]
     return a.swapaxes(-1, -2) / largest
