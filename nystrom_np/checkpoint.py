@@ -28,6 +28,7 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "stored_tensors",
+    "widen_bfloat16",
 ]
 
 FILE_NAME = "model.safetensors"
@@ -376,11 +377,24 @@ def _view(tensor: StoredTensor, file: np.ndarray) -> np.ndarray:
     """Give a tensor as a read-only view of its mapped file, or a copy where it is unaligned or bfloat16."""
     array = np.asarray(file)[tensor.start : tensor.stop].view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
     if tensor.dtype == "BF16":
-        array = (array.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
+        array = widen_bfloat16(array)
     elif not array.flags.aligned:
         array = array.copy()
     array.flags.writeable = False
     return array
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """Turn the bits of bfloat16 numbers, the upper half of a float32's, into float32: nothing is lost.
+
+    Examples
+    --------
+    >>> widen_bfloat16(np.array([0x3FC0], np.uint16))
+    array([1.5], dtype=float32)
+    """
+    wide = bits.astype(np.uint32)
+    wide <<= 16  # in place, which keeps an array without axes one
+    return wide.view(np.float32)
 
 
 def _storable(name: str, array: Any) -> np.ndarray:

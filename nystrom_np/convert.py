@@ -1,0 +1,228 @@
+"""Checkpoints of ``torch.save`` into folders that load without torch: safetensors, ``config.json``, tokenizer files."""
+
+import os
+import re
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nystrom_np import model as models
+from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.files import read_json_object, read_weight_map
+from nystrom_np.hub import local_folder
+from nystrom_np.tokenization import NystromformerTokenizer
+from nystrom_np.torch_archive import read_state_dict
+
+__all__ = ["Converted", "convert"]
+
+PICKLE = "pytorch_model.bin"
+INDEX = "pytorch_model.bin.index.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+HEADS = (  # by a parameter that no other head has, but for the last, which is also a part of two before it
+    (r"^cls\.predictions\.|\bmlm\.", models.NystromformerForMaskedLM),
+    (r"^qa_outputs\.", models.NystromformerForQuestionAnswering),
+    (r"^pre_classifier\.", models.NystromformerForMultipleChoice),
+    (r"^classifier\.out_proj\.", models.NystromformerForSequenceClassification),
+    (r"^classifier\.", models.NystromformerForTokenClassification),
+)
+
+
+class Converted(NamedTuple):
+    """What `convert` made.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it is.
+    model : str
+        The class that loads it.
+    parameters : int
+        How many numbers it holds.
+    dtype : str
+        Their type: that of the file, bfloat16 widened to float32.
+    tokenizer : bool
+        Whether there was one to copy.
+    """
+
+    folder: Path
+    model: str
+    parameters: int
+    dtype: str
+    tokenizer: bool
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    config: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+) -> Converted:
+    """Turn a checkpoint of ``torch.save`` into one of safetensors, which is loaded and compared before it is there.
+
+    Parameters
+    ----------
+    source : str or path
+        A folder with ``pytorch_model.bin`` or its shards; a file of any name, such as the authors' own checkpoints;
+        or the ``owner/name`` of a repository on the Hugging Face Hub.
+    target : str or path
+        The folder to make. If it exists, it has to be empty.
+    config : str or path, optional
+        The ``config.json`` to take; by default the one beside the weights.
+    revision : str, optional
+        Of a repository.
+
+    Returns
+    -------
+    Converted
+        What was made. Parameters have the names of the state dict of transformers, whatever they had before.
+
+    Raises
+    ------
+    FileExistsError
+        If the target exists and is not an empty folder.
+    OSError
+        If a file is missing or the target cannot be written; it is then not there at all.
+    ValueError
+        If the file is not a Nyströmformer's checkpoint, is damaged, or holds more than tensors: see
+        :func:`nystrom_np.torch_archive.load_archive`.
+
+    Warns
+    -----
+    UserWarning
+        If the file has parameters of a second head: they are left out.
+
+    Examples
+    --------
+    >>> convert("no/such/folder", "here")
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder is neither a folder with pytorch_model.bin nor a file
+    """
+    target = Path(target)
+    _check_free(target)
+    folder, tensors = _read(source, revision)
+    path = folder / "config.json" if config is None else Path(config)
+    settings = NystromformerConfig.from_dict(read_json_object(path))
+    with _becoming(target) as work:
+        raw, made = work / "raw", work / "made"
+        _write_raw(raw, tensors)
+        model = _load(raw, settings, tensors, source)
+        model.save_pretrained(made)
+        has_tokenizer = _copy_tokenizer(folder, made)
+        _verify(model, made, source)
+        return Converted(target, type(model).__name__, model.num_parameters(), model.dtype.name, has_tokenizer)
+
+
+def _check_free(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
+        raise FileExistsError(f"{target} exists already and is not an empty folder")
+
+
+def _read(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, dict[str, np.ndarray]]:
+    """Return the folder that the checkpoint lies in, and its tensors."""
+    path = Path(source)
+    if path.is_file():
+        return path.parent, read_state_dict(path)
+    folder = local_folder(source, "pickle", revision)
+    if (folder / PICKLE).is_file():
+        return folder, read_state_dict(folder / PICKLE)
+    if (folder / INDEX).is_file():
+        return folder, _read_shards(folder / INDEX)
+    raise FileNotFoundError(f"{folder} is neither a folder with {PICKLE} nor a file")
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    places = read_weight_map(index)
+    tensors: dict[str, np.ndarray] = {}
+    for shard in sorted(set(places.values())):
+        part = read_state_dict(index.with_name(shard))
+        disputed = part.keys() ^ {name for name, place in places.items() if place == shard}
+        if disputed:
+            raise CheckpointError(f"{index} and {shard} disagree about {', '.join(sorted(disputed)):.200}")
+        tensors |= part
+    return tensors
+
+
+def _head_of(names: Mapping[str, Any]) -> Any:
+    """Tell by its parameters which model a checkpoint holds."""
+    for pattern, head in HEADS:
+        if any(re.search(pattern, name) for name in names):
+            return head
+    return models.NystromformerModel
+
+
+def _common_dtype(tensors: Mapping[str, np.ndarray]) -> str:
+    floats = [array.dtype for array in tensors.values() if array.dtype.kind == "f"]
+    return np.result_type(*floats).name if floats else "float32"
+
+
+def _write_raw(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write the tensors as they are, for the rules of `load_checkpoint` to be applied."""
+    from safetensors.numpy import load_file, save_file
+
+    folder.mkdir()
+    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / FILE_NAME)
+    written = load_file(folder / FILE_NAME)
+    if not all(np.array_equal(written[name], array, equal_nan=True) for name, array in tensors.items()):
+        raise OSError(f"{folder} does not hold what was written to it")
+
+
+def _load(raw: Path, config: NystromformerConfig, tensors: Mapping[str, np.ndarray], source: Any) -> Any:
+    """Make the model that the tensors are of."""
+    head = _head_of(tensors)
+    shapes = head.parameter_shapes(config)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it would name a folder that is gone when it is read
+            loaded = load_checkpoint(raw, shapes)
+    except CheckpointError as error:
+        found = str(error).replace(str(raw / FILE_NAME), str(source)).replace(str(raw), str(source))
+        raise CheckpointError(found) from None
+    if loaded.initialised:
+        raise CheckpointError(f"{source} lacks {', '.join(loaded.initialised)} of a {head.__name__}")
+    if loaded.ignored:
+        left_out = f"{', '.join(loaded.ignored)} of {source} are left out"
+        warnings.warn(f"{left_out}: they are no part of a {head.__name__}", UserWarning, stacklevel=3)
+    dtype = _common_dtype(tensors)
+    return head(config, parameters={name: x.astype(dtype, copy=False) for name, x in loaded.parameters.items()})
+
+
+def _copy_tokenizer(source: Path, target: Path) -> bool:
+    """Copy the tokenizer's files, and load it if it is one that can be."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+    if not (target / TOKENIZER_FILES[0]).is_file():
+        return False
+    NystromformerTokenizer.from_pretrained(target)
+    return True
+
+
+def _verify(model: Any, folder: Path, source: str | os.PathLike[str]) -> None:
+    """Load what was made, and compare it to the last bit with what was read."""
+    again = type(model).from_pretrained(folder, dtype=model.dtype)
+    found, expected = again.state_dict(), model.state_dict()
+    same = all(found[name].tobytes() == value.tobytes() for name, value in expected.items())
+    if again.initialised or found.keys() != expected.keys() or not same:
+        raise OSError(f"{source} was converted, but what was written is not what was read")
+
+
+@contextmanager
+def _becoming(target: Path) -> Iterator[Path]:
+    """Give a folder beside the target to work in; at the end its "made" takes the target's place."""
+    work = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    work.mkdir(parents=True)
+    try:
+        yield work
+        _check_free(target)
+        if target.exists():
+            target.rmdir()  # empty: on some systems nothing else can take its place
+        (work / "made").rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
