@@ -15,6 +15,7 @@ from nystrom_np import __version__
 from nystrom_np.cli.answers import add_fill_mask
 from nystrom_np.cli.checks import add_demo, add_verify
 from nystrom_np.cli.common import BROKEN_PIPE, INTERRUPTED, WRONG, Parser
+from nystrom_np.cli.conversion import add_convert
 from nystrom_np.cli.inspection import add_inspect
 
 __all__ = ["main"]
@@ -24,6 +25,7 @@ COMMANDS = (
     add_verify,
     add_fill_mask,
     add_inspect,
+    add_convert,
 )
 
 
