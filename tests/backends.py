@@ -265,6 +265,15 @@ _add_operators()
 for _name, _keywords in _table(_METHODS):
     setattr(StrictArray, _name, _like_cupy(f"ndarray.{_name}", _keywords, getattr(np.ndarray, _name)))
 
+_astype = StrictArray.astype  # type: ignore[attr-defined]
+
+
+def _astype_or_self(self: StrictArray, dtype: Any, *args: Any, **kwargs: Any) -> StrictArray:
+    return self if kwargs.get("copy") is False and self.dtype == dtype else _astype(self, dtype, *args, **kwargs)
+
+
+StrictArray.astype = _astype_or_self  # type: ignore[attr-defined]
+
 
 def _asarray(a: Any, dtype: Any = None, order: Any = None) -> StrictArray:
     """Move to the device: the one function that takes NumPy arrays."""

@@ -5,10 +5,14 @@ The shapes and types declared in ``nystrom_np`` are enforced by jaxtyping's pyte
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.backends import BACKENDS, Backend, make_backend
+from tests.models import computing_on
 
 # The tokenizers library warns when a process that has used its threads forks; the tests start subprocesses.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,3 +32,25 @@ def checkpoints() -> Path:
 def weights() -> Path:
     """The folder that holds the checkpoint shipped for each head."""
     return Path(__file__).resolve().parent.parent / "weights"
+
+
+@pytest.fixture(params=BACKENDS, scope="session")
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """NumPy, the strict stand-in for CuPy, and CuPy where there is a GPU."""
+    return make_backend(request.param)
+
+
+EVERYWHERE = ["numpy", pytest.param("strict", marks=pytest.mark.slow), pytest.param("cupy", marks=pytest.mark.gpu)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of models run on every backend, but for those that are about the host alone."""
+    if "anywhere" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("host"):
+        metafunc.parametrize("anywhere", EVERYWHERE, indirect=True)
+
+
+@pytest.fixture
+def anywhere(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The models of `tests.models.build` compute on each backend in turn; NumPy alone for the marker `host`."""
+    with computing_on(make_backend(getattr(request, "param", "numpy"))):
+        yield

@@ -4,8 +4,10 @@
 float64. What the package computes in blocks, threads and bounded memory is compared with it.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -21,6 +23,8 @@ from nystrom_np import (
     NystromformerForTokenClassification,
     NystromformerModel,
 )
+from nystrom_np.outputs import ModelOutput
+from tests.backends import Backend
 
 BODY = NystromformerModel
 MASKED_LM = NystromformerForMaskedLM
@@ -53,14 +57,65 @@ def small_config(branch: str = "nystrom", **fields: Any) -> NystromformerConfig:
     return NystromformerConfig(**{**BASE, **BRANCHES[branch], **fields})
 
 
-@cache
-def build(model: type, branch: str = "nystrom", length: int = 16, dtype: str = "float64", **fields: Any) -> Any:
-    """A model whose attention over a sequence of a length is peaked, without being one-hot.
-
-    It is made once for all tests, which must not change it; `build.__wrapped__` makes another.
-    """
+def build_another(model: type, branch: str = "nystrom", length: int = 16, dtype: str = "float64", **fields: Any) -> Any:
+    """A model whose attention over a sequence of a length is peaked, without being one-hot."""
     config = small_config(branch, **fields)
     return model(config, parameters=peaked(config, model.parameter_shapes(config), length), dtype=dtype)
+
+
+build_once = cache(build_another)
+
+
+def build(model: type, *arguments: Any, **fields: Any) -> Any:
+    """The model of :func:`build_another`, made once for all tests, which must not change it.
+
+    In a test that runs on every backend (fixture `anywhere`) it computes there, and answers with NumPy arrays.
+    """
+    here = build_once(model, *arguments, **fields)
+    return here if _backend is None else Elsewhere(here, _backend)
+
+
+_backend: Backend | None = None
+
+
+@contextmanager
+def computing_on(backend: Backend) -> Iterator[None]:
+    """Let :func:`build` give models that compute on a backend."""
+    global _backend
+    before, _backend = _backend, None if backend.name == "numpy" else backend
+    try:
+        yield
+    finally:
+        _backend = before
+
+
+class Elsewhere:
+    """A model whose twin on another backend computes what it is asked; everything else is the model's own."""
+
+    def __init__(self, here: Any, backend: Backend) -> None:
+        self._here, self._backend = here, backend
+        parameters = {name: backend.array(value) for name, value in here.state_dict().items()}
+        self._there = type(here)(here.config, parameters=parameters)
+        self.predict = self._there.predict
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._here, name)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._on_host(self._there(*arguments, **named))
+
+    forward = __call__
+
+    def _on_host(self, value: Any, moved: dict[int, Any] | None = None) -> Any:
+        moved = {} if moved is None else moved  # an array that is there twice is so on the host too
+        if isinstance(value, ModelOutput):
+            named = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return dataclasses.replace(value, **{name: self._on_host(array, moved) for name, array in named.items()})
+        if isinstance(value, tuple):
+            return tuple(self._on_host(array, moved) for array in value)
+        if value is not None and id(value) not in moved:
+            moved[id(value)] = self._backend.numpy(value)
+        return None if value is None else moved[id(value)]
 
 
 def peaked(config: NystromformerConfig, shapes: dict[str, tuple[int, ...]], length: int) -> Arrays:

@@ -21,6 +21,7 @@ from tests.models import (
     TOKEN,
     assert_close,
     build,
+    build_another,
     inputs_for,
     labels_for,
     logits_of,
@@ -537,7 +538,7 @@ def test_chunks_that_do_not_divide_the_length(length, masking):
 @pytest.mark.parametrize("act", ["gelu_old", ""])
 @pytest.mark.parametrize("model", MODELS)
 def test_activation_changed_to_nonsense(model, act):
-    head = build.__wrapped__(model)
+    head = build_another(model)
     head.config.hidden_act = act
     message = complaint(ValueError, head, IDS[None] if model is CHOICE else IDS)
     assert message.startswith("hidden_act must be a function or one of gelu, ")
@@ -546,7 +547,7 @@ def test_activation_changed_to_nonsense(model, act):
 
 @pytest.mark.parametrize("labels", [[1, 0], [[0.0, 1.0, 0.0]] * 2])
 def test_problem_type_changed_to_nonsense(labels):
-    head = build.__wrapped__(SEQUENCE, num_labels=3)
+    head = build_another(SEQUENCE, num_labels=3)
     head.config.problem_type = "multi_class"
     kinds = "'regression', 'single_label_classification', 'multi_label_classification'"
     expected = f"problem_type must be one of None, {kinds}, not 'multi_class'"
@@ -566,7 +567,7 @@ def test_problem_type_changed_to_nonsense(labels):
 @pytest.mark.parametrize("model", [BODY, CHOICE])
 def test_configuration_changed_to_nonsense(model, name, value, words):
     """A field may be changed after the model was made, and is checked again."""
-    head = build.__wrapped__(model, num_hidden_layers=0)
+    head = build_another(model, num_hidden_layers=0)
     setattr(head.config, name, value)
     assert complaint(ValueError, head, IDS[None] if model is CHOICE else IDS) == words
 
@@ -574,7 +575,7 @@ def test_configuration_changed_to_nonsense(model, name, value, words):
 @pytest.mark.parametrize("dtype", ["bfloat16", "int64", "complex64", "bool", "nonsense", "", 3, object, [], {}])
 def test_unknown_dtype(dtype, tmp_path):
     words = f"dtype must be one of float32, float64, float16; found {dtype!r}"
-    model = build.__wrapped__(BODY)
+    model = build_another(BODY)
     assert complaint(ValueError, model.to, dtype=dtype) == words
     assert complaint(ValueError, NystromformerModel, model.config, dtype=dtype) == words
     assert complaint(ValueError, NystromformerModel.from_pretrained, tmp_path, dtype=dtype) == words
@@ -589,7 +590,7 @@ def test_no_dtype(tmp_path):
 @pytest.mark.parametrize("device", ["tpu", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "CPU", "", "gpu"])
 def test_unknown_device(device, tmp_path):
     words = f'device must be "cpu", "cuda" or "cuda:N", found {device!r}'
-    model = build.__wrapped__(BODY)
+    model = build_another(BODY)
     assert complaint(DeviceError, model.to, device) == words
     assert complaint(DeviceError, NystromformerModel.from_pretrained, tmp_path, device=device) == words
     assert model.device == "cpu"
@@ -600,7 +601,7 @@ def test_unknown_device(device, tmp_path):
 def test_cuda_without_cupy(device, tmp_path):
     words = 'device "cuda" needs CuPy, which is not installed: pip install "nystrom_np[cuda12]" '
     words += "(or [cuda13], to match the CUDA driver)"
-    assert complaint(DeviceError, build.__wrapped__(BODY).to, device) == words
+    assert complaint(DeviceError, build_another(BODY).to, device) == words
     assert complaint(DeviceError, NystromformerModel.from_pretrained, tmp_path, device=device) == words
 
 
@@ -681,7 +682,7 @@ def test_configuration_is_checked_again_when_a_model_is_made():
 def test_no_input_is_modified(model, masking, branch):
     """Neither arguments nor parameters: all of them are read-only here, and are the same afterwards."""
     fields = {"masking": masking, "num_labels": 2}
-    head = build.__wrapped__(model, branch, **fields, num_hidden_layers=1)
+    head = build_another(model, branch, **fields, num_hidden_layers=1)
     given = inputs_for(model) | {"head_mask": np.array([[1, 0]])}
     arrays = [*given.values(), *head.state_dict().values()]
     before = copy.deepcopy(arrays)
@@ -715,7 +716,7 @@ def test_inputs_of_any_memory_layout(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_forward_pass_never_changes_the_configuration(model):
-    head, given = build.__wrapped__(model), inputs_for(model)
+    head, given = build_another(model), inputs_for(model)
     before = head.config.to_dict()
     head(**given, output_attentions=True, output_hidden_states=True, return_dict=False)
     assert head.config.to_dict() == before
@@ -727,7 +728,7 @@ def test_a_forward_pass_never_changes_the_configuration(model):
 
 def test_labels_choose_the_loss_anew_in_each_call():
     """The reference writes its first guess into the configuration, and then computes another loss."""
-    head = build.__wrapped__(SEQUENCE, num_labels=3, num_hidden_layers=0)
+    head = build_another(SEQUENCE, num_labels=3, num_hidden_layers=0)
     before = head.config.to_dict()
     assert before["problem_type"] is None
     logits = head(IDS).logits

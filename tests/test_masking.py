@@ -28,6 +28,8 @@ from tests.models import (
     token_ids,
 )
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
 MASKINGS = ("transformers", "original", "invariant")
 EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
 

@@ -21,6 +21,7 @@ from tests.models import (
     TOKEN,
     assert_close,
     build,
+    build_another,
     inputs_for,
     logits_of,
     plain_gelu_new,
@@ -28,6 +29,8 @@ from tests.models import (
     textbook,
     token_ids,
 )
+
+pytestmark = pytest.mark.usefixtures("anywhere")
 
 EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
 ENCODER = ["input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds"]
@@ -324,7 +327,7 @@ def test_chunks_are_what_the_feed_forward_sees():
         seen.append(x.shape)
         return np.tanh(x)
 
-    build.__wrapped__(BODY, hidden_act=act, chunk_size_feed_forward=3, num_hidden_layers=1)(token_ids(2, 12))
+    build_another(BODY, hidden_act=act, chunk_size_feed_forward=3, num_hidden_layers=1)(token_ids(2, 12))
     assert sum(rows for rows, _ in seen) == 24
     assert max(rows for rows, _ in seen) <= 3
     assert {width for _, width in seen} == {24}
@@ -337,7 +340,7 @@ def test_the_activation_may_be_a_function(model, branch):
     given = inputs_for(model)
     by_name = build(model, branch, hidden_act="tanh")
     same(
-        build.__wrapped__(model, branch, hidden_act=np.tanh)(**given, **EVERYTHING),
+        build_another(model, branch, hidden_act=np.tanh)(**given, **EVERYTHING),
         by_name(**given, **EVERYTHING),
     )
 
@@ -349,7 +352,7 @@ def test_selu_in_every_head(model):
     def selu(x):
         return 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0)))
 
-    by_hand = build.__wrapped__(model, hidden_act=selu)(**given)
+    by_hand = build_another(model, hidden_act=selu)(**given)
     for found, expected in zip(head(**given).to_tuple(), by_hand.to_tuple(), strict=True):
         assert_close(found, expected)
 
@@ -466,7 +469,7 @@ def test_names_and_number_of_parameters():
 
 
 def test_state_dict_is_the_model_s_own():
-    model = build.__wrapped__(BODY)
+    model = build_another(BODY)
     first, second = model.state_dict(), model.state_dict()
     assert first is not second
     assert all(first[name] is second[name] for name in first)
@@ -542,7 +545,7 @@ def test_first_values(spread):
 
 
 def test_to_a_dtype():
-    model = build.__wrapped__(MASKED_LM)
+    model = build_another(MASKED_LM)
     values = model.state_dict()
     assert model.dtype == np.float64
     assert model.device == "cpu"
@@ -585,6 +588,7 @@ def test_single_precision(model, branch):
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.host
 def test_half_precision_is_a_format_to_store(branch):
     """On the CPU the computation is in float32, and only its outputs are rounded."""
     half = build(BODY, branch, dtype="float16")
@@ -604,8 +608,9 @@ def test_half_precision_is_a_format_to_store(branch):
 @pytest.mark.parametrize(
     ("model", "dtype"), [*((model, "float32") for model in MODELS), (ANSWER, "float64"), (CHOICE, "float16")]
 )
+@pytest.mark.host
 def test_save_and_load_is_the_identity(model, dtype, tmp_path):
-    saved = build.__wrapped__(model, dtype=dtype, num_labels=2, masking="original")
+    saved = build_another(model, dtype=dtype, num_labels=2, masking="original")
     saved.save_pretrained(tmp_path / "new" / "folder")
     loaded = model.from_pretrained(tmp_path / "new" / "folder", dtype=dtype)
     assert loaded.config.masking == "original"
@@ -624,6 +629,7 @@ def test_save_and_load_is_the_identity(model, dtype, tmp_path):
     ]
 
 
+@pytest.mark.host
 def test_save_into_the_folder_it_was_loaded_from(tmp_path):
     """The file is mapped while it is replaced; the loaded model keeps its values."""
     saved = build(MASKED_LM, dtype="float32")
@@ -639,6 +645,7 @@ def test_save_into_the_folder_it_was_loaded_from(tmp_path):
     assert NystromformerConfig.from_pretrained(tmp_path).architectures == ["NystromformerForMaskedLM"]
 
 
+@pytest.mark.host
 def test_a_head_on_another_model_s_file(tmp_path):
     """The body is loaded, the head is drawn, and one warning says so."""
     body = build(BODY, dtype="float32")
@@ -657,6 +664,7 @@ def test_a_head_on_another_model_s_file(tmp_path):
     np.testing.assert_array_equal(found, body(ids).last_hidden_state)
 
 
+@pytest.mark.host
 def test_overrides_at_load(tmp_path):
     build(BODY, dtype="float32").save_pretrained(tmp_path)
     loaded = BODY.from_pretrained(tmp_path, inv_coeff_init_option=True, output_attentions=True, num_landmarks=8)
@@ -674,6 +682,7 @@ def test_overrides_at_load(tmp_path):
 
 @pytest.mark.parametrize("masking", ["transformers", "invariant"])
 @pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.host
 def test_calls_from_several_threads(branch, masking):
     """The same as one after the other, and BLAS has its threads back afterwards."""
     model = build(BODY, branch, 100, max_position_embeddings=100, masking=masking)
@@ -699,6 +708,7 @@ def test_calls_from_several_threads(branch, masking):
 
 @pytest.mark.parametrize("masking", ["transformers", "original", "invariant"])
 @pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.host
 def test_the_number_of_threads_changes_nothing(branch, masking):
     model = build(BODY, branch, 100, max_position_embeddings=100, masking=masking)
     ids, mask = token_ids(3, 100), np.ones((3, 100), int)
@@ -711,6 +721,7 @@ def test_the_number_of_threads_changes_nothing(branch, masking):
         assert_close(one, other, 1e-12)
 
 
+@pytest.mark.host
 def test_an_error_inside_gives_blas_its_threads_back():
     class Broken(Exception):
         pass
@@ -719,19 +730,20 @@ def test_an_error_inside_gives_blas_its_threads_back():
         raise Broken
 
     before = ThreadpoolController().info()
-    model = build.__wrapped__(BODY, hidden_act=act)
+    model = build_another(BODY, hidden_act=act)
     with pytest.raises(Broken):
         model(token_ids(4, 40))
     assert ThreadpoolController().info() == before
 
 
+@pytest.mark.host
 def test_numpy_s_error_state_holds_in_the_threads():
     """What a caller sets with `numpy.errstate` is obeyed in every block of work."""
 
     def act(x):
         return np.zeros_like(x) / np.zeros_like(x)
 
-    model = build.__wrapped__(BODY, hidden_act=act)
+    model = build_another(BODY, hidden_act=act)
     with np.errstate(invalid="ignore"):
         assert np.isnan(model(token_ids(4, 40)).last_hidden_state).all()
     with np.errstate(invalid="raise"), pytest.raises(FloatingPointError):

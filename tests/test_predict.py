@@ -34,6 +34,8 @@ from tests.models import (
     token_ids,
 )
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
 LENGTHS = (11, 3, 16, 1, 5, 4, 20)  # no more than the four landmarks of the Nyström branch, and more
 EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
 
@@ -159,6 +161,7 @@ def test_neither_batch_nor_workers_change_an_output(branch):
     assert abs(expected[0].last_hidden_state[0, 0] - expected[1].last_hidden_state[0, 0]).max() > 0.1
 
 
+@pytest.mark.host
 def test_the_default_batch_is_of_32():
     model, source = build(BODY, num_hidden_layers=0), Source(texts(*[2] * 40))
     next(model.predict(source))
@@ -192,6 +195,7 @@ def test_an_encoding_without_a_real_token():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.host
 def test_generators_are_read_one_batch_ahead(size):
     """Not before the first result is asked for, and in order."""
     model, encodings = build(BODY, num_hidden_layers=0), texts(*LENGTHS)
@@ -233,6 +237,7 @@ def test_nothing_to_predict(model, empty):
     assert list(build(model, num_hidden_layers=0).predict(empty)) == []
 
 
+@pytest.mark.host
 def test_closed_in_the_middle():
     """No more is read, nothing more comes, and neither threads nor the next call are affected."""
     model, encodings = build(BODY), texts(*LENGTHS)
