@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nystrom_np import NystromformerForSequenceClassification, NystromformerModel
+from tests.backends import make_backend
 from tests.reference import cases, compare, store
 
 ALL = cases.all_cases()
@@ -26,12 +27,26 @@ def case(request):
     return request.param
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_outputs_equal_the_reference(case, dtype, tmp_path):
-    stored = store.read(case)
+# Half precision is computed in on a GPU alone; elsewhere weights and outputs are stored in it.
+RUNS = [
+    ("numpy", "float64"),
+    ("numpy", "float32"),
+    pytest.param("numpy", "float16", marks=pytest.mark.slow),
+    pytest.param("strict", "float64", marks=pytest.mark.slow),
+    *(pytest.param("cupy", dtype, marks=pytest.mark.gpu) for dtype in ("float64", "float32", "float16")),
+]
+
+
+@pytest.mark.parametrize(("place", "dtype"), RUNS)
+def test_outputs_equal_the_reference(case, place, dtype, tmp_path):
+    stored, backend = store.read(case), make_backend(place)
     model = compare.load(case.head, compare.write_checkpoint(tmp_path, case), dtype)
+    if place != "numpy":
+        parameters = {name: backend.array(value) for name, value in model.state_dict().items()}
+        model = type(model)(model.config, parameters=parameters)
     actual = compare.run(model, case.inputs, case.flags)
-    compare.assert_agree(actual, stored.outputs, dtype, stored.float32_distance)
+    actual = {name: backend.numpy(array) for name, array in actual.items()}
+    compare.assert_agree(actual, stored.outputs, dtype, stored.float32_distance, stored.float16_distance)
 
 
 def test_stored_outputs_belong_to_the_case(case):

@@ -117,7 +117,7 @@ def ours(head, folder, case, dtype="float64"):
 
 def from_folder(case, folder, head=None):
     """Ask in float64 alone: what 5.x does not find in the file it may leave as the memory held it."""
-    return Item(head or case.head, case.inputs, folder=folder, flags=case.flags, float32=False)
+    return Item(head or case.head, case.inputs, folder=folder, flags=case.flags, measured=())
 
 
 def test_what_this_package_saves_the_reference_loads(version, tmp_path):
@@ -143,7 +143,7 @@ def saved(version, tmp_path_factory):
     root = tmp_path_factory.mktemp(f"saved-by-{version}")
     ways = {(*key, way): root / "-".join((*key, way)) for key in CHECKPOINTS for way in SAVES if kept(*key, way)}
     items = [
-        Item.of(CHECKPOINTS[head, kind], {"folder": str(folder), **SAVES[way]})
+        Item.of(CHECKPOINTS[head, kind], save={"folder": str(folder), **SAVES[way]})
         for (head, kind, way), folder in ways.items()
     ]
     assert [answer.error for answer in ask(version, items)] == [None] * len(items)

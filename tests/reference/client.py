@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -31,28 +32,29 @@ class Item:
     folder: Path | None = None
     flags: dict[str, bool] = field(default_factory=dict)
     save: dict[str, str] | None = None
-    float32: bool = True  # whether to measure the reference's own float32 distance as well
+    measured: tuple[str, ...] = ("float32",)  # dtypes whose distance to float64, the reference's own, is asked for
 
     @classmethod
-    def of(cls, case: Case, save: dict[str, str] | None = None) -> Item:
-        """Return the question that a case asks."""
-        return cls(case.head, case.inputs, case.config, case.parameters(), flags=case.flags, save=save)
+    def of(cls, case: Case, **asked: Any) -> Item:
+        """Return the question that a case asks; further fields by name."""
+        return cls(case.head, case.inputs, case.config, case.parameters(), flags=case.flags, **asked)
 
     def told(self) -> dict:
         """Return what stands in the request's JSON."""
         source = {"config": self.config} if self.folder is None else {"folder": str(self.folder)}
         saved = {} if self.save is None else {"save": self.save}
-        return {"head": self.head, "flags": self.flags, "float32": self.float32, **source, **saved}
+        return {"head": self.head, "flags": self.flags, "measured": self.measured, **source, **saved}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The reference's float64 outputs by name, in order, and its float32 distances; or its error."""
+    """The reference's float64 outputs by name, in order, and its distances in other dtypes; or its error."""
 
     outputs: dict[str, np.ndarray]
     float32_distance: dict[str, float]
     median_row_max: list[float]
     error: str | None = None
+    float16_distance: dict[str, float] = field(default_factory=dict)  # empty where it does not run in float16
 
 
 def ask(version: str, items: list[Item]) -> list[Answer]:
@@ -77,11 +79,12 @@ def _answer(number: int, told: dict, outputs: dict[str, np.ndarray]) -> Answer:
     if "error" in told:
         return Answer({}, {}, [], told["error"])
     names = told["outputs"]
-    return Answer(
-        {name: outputs[f"{number}/{name}"] for name in names},
-        {name: entry["float32_distance"] for name, entry in names.items() if entry},
-        told["median_row_max"],
+    single, half = (
+        {name: entry[key] for name, entry in names.items() if key in entry}
+        for key in ("float32_distance", "float16_distance")
     )
+    arrays = {name: outputs[f"{number}/{name}"] for name in names}
+    return Answer(arrays, single, told["median_row_max"], float16_distance=half)
 
 
 def run_inside(version: str, *command: str | Path) -> str:

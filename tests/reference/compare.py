@@ -16,6 +16,8 @@ from .cases import Case
 
 FLOAT64_TOLERANCE = 1e-10  # the same algorithm; a plain NumPy model reaches 1e-13
 FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6  # times the reference's own float32 distance to float64
+FLOAT16_FACTOR, FLOAT16_FLOOR = 3.0, 2e-3  # the same of float16
+FLOAT16_ROUNDING = 2.0**13  # float16's rounding error over float32's, where the reference does not run in float16
 
 
 def config_json(case: Case) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def assert_agree(
     expected: Mapping[str, np.ndarray],
     dtype: str,
     float32_distance: Mapping[str, float],
+    float16_distance: Mapping[str, float] | None = None,
 ) -> None:
     """Every output is there, in order, with its shape and dtype, as near as its dtype asks."""
     assert list(actual) == list(expected)
@@ -75,4 +78,7 @@ def assert_agree(
         limit = FLOAT64_TOLERANCE
         if dtype == "float32":
             limit = max(FLOAT32_FACTOR * float32_distance[name], FLOAT32_FLOOR)
+        elif dtype == "float16":
+            theirs = (float16_distance or {}).get(name, FLOAT16_ROUNDING * float32_distance[name])
+            limit = max(FLOAT16_FACTOR * theirs, FLOAT16_FLOOR)
         np.testing.assert_allclose(ours.astype(np.float64), array, rtol=0.0, atol=limit, err_msg=name)

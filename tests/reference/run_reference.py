@@ -6,10 +6,12 @@
 - ``head``: the class's name;
 - ``config`` (with weights among the arrays) or ``folder`` (a checkpoint to load, in the dtype of the run);
 - ``flags``: further arguments of the call;
+- ``measured``: the dtypes whose distance from float64 is asked for, of "float32" and "float16";
 - ``save``: optional ``{"folder", "dtype", "max_shard_size"}``, to write the model with ``save_pretrained``.
 
-``FOLDER/response.json`` answers each item with the outputs' names in order, the reference's own float32
-distance to each, and the median row maximum of each layer's attention between landmarks; or with ``error``.
+``FOLDER/response.json`` answers each item with the outputs' names in order, the reference's own distance to each
+in the dtypes that it can run, and the median row maximum of each layer's attention between landmarks; or with
+``error``.
 ``FOLDER/response.safetensors`` holds the float64 outputs as ``<n>/<name>``.
 """
 
@@ -113,20 +115,20 @@ def _reorder_rows(linear: torch.nn.Linear, order: torch.Tensor) -> None:
     linear.weight.data, linear.bias.data = linear.weight.data[order], linear.bias.data[order]
 
 
-def float32_distance(item: dict, weights: dict, inputs: dict, exact: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Return by output the reference's own float32 distance to its float64 result.
+def distances(item: dict, weights: dict, inputs: dict, exact: dict[str, np.ndarray], dtype: str) -> dict[str, float]:
+    """Return by output the reference's own distance, in another dtype, to its float64 result.
 
     One run may come near by luck, above all where an output is a few numbers. So it is the largest distance
     of RUNS runs, each with the neurons in another order.
     """
-    model = build(item, weights, torch.float32)
+    model = build(item, weights, getattr(torch, dtype))
     farthest = dict.fromkeys(exact, 0.0)
     for run in range(RUNS):
         if run > 0:
             reorder(model, seed=run)
-        single = call(model, inputs, item.get("flags", {}), torch.float32)
-        farthest = {name: max(farthest[name], _distance(exact[name], single[name])) for name in exact}
-    return {name: {"float32_distance": distance} for name, distance in farthest.items()}
+        found = call(model, inputs, item.get("flags", {}), getattr(torch, dtype))
+        farthest = {name: max(farthest[name], _distance(exact[name], found[name])) for name in exact}
+    return farthest
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
@@ -137,17 +139,22 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def answer(item: dict, weights: dict, inputs: dict) -> tuple[dict, dict[str, np.ndarray]]:
-    """Compute one item in float64, and how far float32 is from it."""
+    """Compute one item in float64, and how far other dtypes are from it."""
     model = build(item, weights, torch.float64)
     peaks = Peaks(model)
     exact = call(model, inputs, item.get("flags", {}), torch.float64)
     save(item, weights)
-    measured = item.get("float32", True)
-    told = {
-        "outputs": float32_distance(item, weights, inputs, exact) if measured else {name: {} for name in exact},
-        "median_row_max": peaks.medians(),
-    }
-    return told, exact
+    outputs: dict[str, dict[str, float]] = {name: {} for name in exact}
+    for dtype in item["measured"]:
+        try:
+            found = distances(item, weights, inputs, exact, dtype)
+        except RuntimeError:
+            if dtype == "float32":
+                raise
+            continue  # the Nyström branch does not run in float16
+        for name, distance in found.items():
+            outputs[name][f"{dtype}_distance"] = distance
+    return {"outputs": outputs, "median_row_max": peaks.medians()}, exact
 
 
 def save(item: dict, weights: dict) -> None:

@@ -1,7 +1,8 @@
 """Stored answers of transformers 4.37.2, for the parity tests: ``python -m tests.reference.store``.
 
 ``tests/data/parity/<head>.safetensors`` holds the float64 outputs as ``<case>/<output>``; ``<head>.json``
-beside it names them in order, with the reference's own float32 distance, and says of each case which weights
+beside it names them in order, with the reference's own float32 distance and, where it runs in float16, the distance
+of that, and says of each case which weights
 and inputs it belongs to (``digest``) and how peaked each layer's attention between landmarks is
 (``median_row_max``).
 
@@ -35,6 +36,7 @@ class Stored:
 
     outputs: dict[str, np.ndarray]
     float32_distance: dict[str, float]
+    float16_distance: dict[str, float]
     median_row_max: list[float]
     digest: str
 
@@ -46,6 +48,7 @@ def read(case: Case) -> Stored:
     return Stored(
         {name: arrays[f"{case.name}/{name}"] for name in entry["float32_distance"]},
         entry["float32_distance"],
+        entry["float16_distance"],
         entry["median_row_max"],
         entry["digest"],
     )
@@ -66,7 +69,7 @@ def write_documented_examples() -> None:
 def write_all() -> None:
     """Ask the reference for every case and write what it answers."""
     cases = all_cases()
-    items = [Item.of(case) for case in cases]
+    items = [Item.of(case, measured=("float32", "float16")) for case in cases]
     answers = dict(zip(cases_by_identity(cases), ask(VERSION, items), strict=True))
     failed = [f"{head} {name}: {answer.error}" for (head, name), answer in answers.items() if answer.error]
     if failed:
@@ -92,6 +95,7 @@ def _write_head(head: str, answered: list[tuple[Case, Answer]]) -> None:
             "digest": case.digest(),
             "median_row_max": answer.median_row_max,
             "float32_distance": answer.float32_distance,
+            "float16_distance": answer.float16_distance,
         }
     text = json.dumps({"transformers": VERSION, "torch": TORCH, "cases": told}, indent=1) + "\n"
     _replace(FOLDER / f"{head}.safetensors", save(arrays))
