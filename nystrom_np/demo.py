@@ -5,8 +5,7 @@ and what transformers 4.37.2 computed from that in float64 (``reference.json``, 
 """
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -17,18 +16,14 @@ import numpy as np
 from nystrom_np import model as models
 from nystrom_np.array_module import to_numpy
 from nystrom_np.files import read_json_object
-from nystrom_np.functional import softmax
+from nystrom_np.pipelines import load_whole, pipeline, shipped_weights
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = [
     "HEADS",
     "Comparison",
     "Demonstration",
-    "Guess",
     "demonstrate",
-    "fill_mask",
-    "load",
-    "shipped_weights",
     "verify",
 ]
 
@@ -44,8 +39,23 @@ CLASSES = {cls.__name__: cls for cls in (*HEADS.values(), models.NystromformerMo
 FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6
 """The distance from float64 that float32 may have: in units of the reference's own, and at least."""
 
-LONGEST_ANSWER = 15
-"""Tokens that an extracted answer may have."""
+STORY = "Mary went to the kitchen. John picked up the apple. Mary moved to the garden. John walked to the office."
+SHOWN: dict[str, tuple[str, dict[str, Any], tuple[Any, ...]]] = {
+    "masked-lm": ("fill-mask", {"top_k": 3}, ("Paris is the [MASK] of France.",)),
+    "sequence-classification": (
+        "text-classification",
+        {},
+        ("A wonderful film, full of life.", "A dull and lifeless story."),
+    ),
+    "multiple-choice": (
+        "multiple-choice",
+        {"top_k": None},
+        ({"prompt": f"{STORY} What did John take last?", "choices": ["book", "apple", "key", "lamp"]},),
+    ),
+    "token-classification": ("token-classification", {"aggregation_strategy": "first"}, ("The old man reads a book.",)),
+    "question-answering": ("question-answering", {}, ({"question": "Where is Mary?", "context": STORY},)),
+}
+"""What each head is shown with: its pipeline, options, and inputs."""
 
 
 @dataclass(frozen=True)
@@ -79,108 +89,29 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Guess:
-    """A token that the masked language model puts in the place of a mask.
-
-    Attributes
-    ----------
-    token, token_id : str, int
-        The token, as text, and its id.
-    probability : float
-        What the model gives it.
-    sequence : str
-        The text with the token in its place.
-    """
-
-    token: str
-    token_id: int
-    probability: float
-    sequence: str
-
-
-@dataclass(frozen=True)
 class Demonstration:
     """What a shipped checkpoint answers, and how far it is from the reference.
 
     Attributes
     ----------
     head : str
-        ``"masked-lm"``, …
-    text, answer : str
-        A real sentence, or several, and what the model makes of it.
+        ``"masked-lm"``, …, the name of its folder.
+    pipeline : Pipeline
+        What answered.
+    inputs, answers : tuple
+        Texts, or what else the pipeline takes, and what it makes of each.
     seconds : float
-        From the text to the answer.
+        From the first text to the last answer.
     comparisons : tuple of Comparison
         Every stored output of the checkpoint.
     """
 
     head: str
-    text: str
-    answer: str
+    pipeline: Any
+    inputs: tuple[Any, ...]
+    answers: tuple[Any, ...]
     seconds: float
     comparisons: tuple[Comparison, ...]
-
-
-def shipped_weights() -> Path:
-    """Return the folder of the checkpoints that come with the package.
-
-    Returns
-    -------
-    Path
-        Inside the installed package, or ``weights/`` beside it in a clone.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither.
-
-    Examples
-    --------
-    >>> (shipped_weights() / "masked-lm" / "config.json").exists()
-    True
-    """
-    package = Path(__file__).resolve().parent
-    for folder in (package / "_weights", package.parent / "weights"):
-        if (folder / "masked-lm").is_dir():
-            return folder
-    raise FileNotFoundError(f"the shipped checkpoints are neither in {package / '_weights'} nor beside {package}")
-
-
-def load(head: Any, folder: Path, dtype: str = "float32", device: str = "cpu") -> Any:
-    """Load a model, and refuse a head whose parameters are not in the file.
-
-    Parameters
-    ----------
-    head : class
-        One of the package's models.
-    folder : Path
-        A checkpoint.
-    dtype, device : str
-        As for ``from_pretrained``.
-
-    Returns
-    -------
-    model
-
-    Raises
-    ------
-    OSError, ValueError
-        As ``from_pretrained``, and if it would have to make up parameters: what a random head says means
-        nothing.
-
-    Examples
-    --------
-    >>> load(HEADS["question-answering"], shipped_weights() / "masked-lm")
-    Traceback (most recent call last):
-    ...
-    ValueError: ...masked-lm holds no NystromformerForQuestionAnswering: ... are missing
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it warns of what is an error here
-        model = head.from_pretrained(folder, dtype=dtype, device=device)
-    if model.initialised:
-        raise ValueError(f"{folder} holds no {head.__name__}: {', '.join(model.initialised)} are missing")
-    return model
 
 
 def verify(folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device: str = "cpu") -> Iterator[Comparison]:
@@ -210,6 +141,7 @@ def verify(folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device:
 
     Examples
     --------
+    >>> from nystrom_np.pipelines import shipped_weights
     >>> comparisons = list(verify(shipped_weights() / "masked-lm", dtypes=["float64"]))
     >>> all(comparison.agrees for comparison in comparisons)
     True
@@ -219,61 +151,18 @@ def verify(folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device:
         tokenizer = NystromformerTokenizer.from_pretrained(folder)
         yield from (_compare_ids(tokenizer, case) for case in cases if "input_ids" in case.inputs)
     for dtype in dtypes:
-        model = load(head, folder, dtype, device)
+        model = load_whole(head, folder, dtype, device)
         for case in cases:
             yield from _compare(model, dtype, case)
 
 
-def fill_mask(model: Any, tokenizer: NystromformerTokenizer, text: str, top_k: int = 5) -> list[list[Guess]]:
-    """Guess the masked tokens of a text.
-
-    Parameters
-    ----------
-    model : NystromformerForMaskedLM
-    tokenizer : NystromformerTokenizer
-    text : str
-        With one ``[MASK]`` or more.
-    top_k : int
-        How many guesses to make for each.
-
-    Returns
-    -------
-    list of list of Guess
-        For each mask, the likeliest tokens, the likeliest first.
-
-    Raises
-    ------
-    ValueError
-        If there is no mask in the text, or the tokenizer has none.
-
-    Examples
-    --------
-    >>> folder = shipped_weights() / "masked-lm"
-    >>> model = load(HEADS["masked-lm"], folder)
-    >>> tokenizer = NystromformerTokenizer.from_pretrained(folder)
-    >>> [[best]] = fill_mask(model, tokenizer, "Paris is the [MASK] of France.", top_k=1)
-    >>> best.sequence.startswith("paris is the") and 0 < best.probability < 1
-    True
-    """
-    encoding = tokenizer(text)
-    places = [i for i, index in enumerate(encoding.input_ids) if index == tokenizer.mask_token_id]
-    if not places:
-        raise ValueError(f"the text has no {tokenizer.mask_token or 'mask, nor has the tokenizer'}: {text[:60]!r}")
-    logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0, places]
-    guesses = []
-    for place, row in zip(places, softmax(logits.astype(np.float64)), strict=True):
-        best = np.argsort(-row, kind="stable")[:top_k]
-        guesses.append([_guess(tokenizer, encoding.input_ids, place, int(index), float(row[index])) for index in best])
-    return guesses
-
-
 def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstration]:
-    """Run every shipped checkpoint on the first of its stored texts, and verify it.
+    """Run every shipped checkpoint on a few texts, and verify it.
 
     Parameters
     ----------
     dtypes : sequence of {"float64", "float32"}
-        What to verify in; the answer is computed in the last.
+        What to verify in; the answers are computed in the last.
     device : str
         Where.
 
@@ -289,16 +178,12 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
     ('masked-lm', True)
     """
     weights = shipped_weights()
-    for name, head in HEADS.items():
-        folder = weights / name
-        comparisons = tuple(verify(folder, dtypes, device))
-        model = load(head, folder, dtypes[-1], device)
-        tokenizer = NystromformerTokenizer.from_pretrained(folder)
-        text = read_json_object(folder / "reference.json")["cases"][0]["text"][0]
+    for head, (task, options, inputs) in SHOWN.items():
+        comparisons = tuple(verify(weights / head, dtypes, device))
+        pipe = pipeline(task, weights / head, device=device, dtype=dtypes[-1], **options)
         start = time.perf_counter()
-        answer = ANSWERS[name](model, tokenizer, text)
-        seconds = time.perf_counter() - start
-        yield Demonstration(name, _shown(text), answer, seconds, comparisons)
+        answers = tuple(pipe(iter(inputs)))
+        yield Demonstration(head, pipe, inputs, answers, time.perf_counter() - start, comparisons)
 
 
 @dataclass(frozen=True)
@@ -391,71 +276,3 @@ def _difference(found: np.ndarray | None, expected: np.ndarray) -> float:
     if found is None or np.atleast_1d(found).shape != np.atleast_1d(expected).shape:
         return float("inf")
     return float(np.max(np.abs(found.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
-
-
-def _batch_of_one(encoding: Any) -> dict[str, Any]:
-    return {name: [values] for name, values in encoding.items() if name != "offset_mapping"}
-
-
-def _guess(tokenizer: NystromformerTokenizer, ids: list[int], place: int, index: int, probability: float) -> Guess:
-    frame = set(tokenizer.all_special_ids) - {tokenizer.mask_token_id}
-    filled = [index if i == place else old for i, old in enumerate(ids) if old not in frame]
-    return Guess(tokenizer.decode(index), index, probability, tokenizer.decode(filled))
-
-
-def _fill(model: Any, tokenizer: NystromformerTokenizer, text: str) -> str:
-    guesses = fill_mask(model, tokenizer, text, top_k=1)
-    return ", ".join(f"[MASK] = {best.token!r} ({best.probability:.0%})" for [best] in guesses)
-
-
-def _classify(model: Any, tokenizer: NystromformerTokenizer, text: Any) -> str:
-    logits = to_numpy(model(**_batch_of_one(tokenizer(text))).logits)[0]
-    best = int(logits.argmax())
-    return f"{model.config.id2label[best]} ({softmax(logits)[best]:.0%})"
-
-
-def _choose(model: Any, tokenizer: NystromformerTokenizer, pairs: list[list[str]]) -> str:
-    encoding = tokenizer([tuple(pair) for pair in pairs], padding=True)
-    logits = to_numpy(model(**_batch_of_one(encoding)).logits)[0]
-    best = int(logits.argmax())
-    return f"{pairs[best][1]!r} ({softmax(logits)[best]:.0%})"
-
-
-def _label_tokens(model: Any, tokenizer: NystromformerTokenizer, text: str) -> str:
-    encoding = tokenizer(text)
-    best = to_numpy(model(**_batch_of_one(encoding)).logits)[0].argmax(axis=-1)
-    pieces = tokenizer.convert_ids_to_tokens(encoding.input_ids)
-    labelled = [
-        (piece.strip("▁"), model.config.id2label[int(label)]) for piece, label in zip(pieces, best, strict=True)
-    ]
-    return " ".join(f"{piece}/{label}" for piece, label in labelled[1:-1] if piece)
-
-
-def _extract(model: Any, tokenizer: NystromformerTokenizer, pair: list[str]) -> str:
-    question, context = pair
-    encoding = tokenizer(question, context, return_offsets_mapping=True)
-    out = model(**_batch_of_one(encoding))
-    start, end = (softmax(to_numpy(logits)[0].astype(np.float64)) for logits in (out.start_logits, out.end_logits))
-    offsets = encoding.offset_mapping
-    inside = [i for i, kind in enumerate(encoding.token_type_ids) if kind == 1 and offsets[i][1] > offsets[i][0]]
-    spans = [(start[i] * end[j], i, j) for i in inside for j in inside if i <= j < i + LONGEST_ANSWER]
-    score, first, last = max(spans)
-    return f"{context[offsets[first][0] : offsets[last][1]].strip()!r} ({score:.0%})"
-
-
-def _shown(text: Any) -> str:
-    """Return a text, a pair of texts, or the pairs of a multiple choice as one line."""
-    if isinstance(text, str):
-        return text
-    if isinstance(text[0], str):
-        return " | ".join(text)
-    return " | ".join([text[0][0], *(choice for _, choice in text)])
-
-
-ANSWERS: dict[str, Callable[[Any, NystromformerTokenizer, Any], str]] = {
-    "masked-lm": _fill,
-    "sequence-classification": _classify,
-    "multiple-choice": _choose,
-    "token-classification": _label_tokens,
-    "question-answering": _extract,
-}

@@ -20,7 +20,7 @@ from nystrom_np.files import read_json_object, replacing
 from nystrom_np.hub import local_folder
 
 if TYPE_CHECKING:
-    from tokenizers import AddedToken, Tokenizer
+    from tokenizers import AddedToken, Encoding, Tokenizer
 
 __all__ = ["BatchEncoding", "NystromformerTokenizer"]
 
@@ -289,15 +289,7 @@ class NystromformerTokenizer:
         if return_tensors not in (None, "np"):
             raise ValueError(f'return_tensors is None (lists) or "np" (NumPy arrays), found {return_tensors!r}')
         batch, is_single = _batch(text, text_pair)
-        pad, cut, max_length = self._lengths(padding, truncation, max_length)
-        if cut and add_special_tokens:
-            self._check_room(batch, max_length)
-        with _settings:
-            self._set(pad, cut, max_length)
-            try:
-                encodings = self.backend.encode_batch(batch, add_special_tokens=add_special_tokens)
-            except Exception as error:  # the library raises nothing more specific
-                raise ValueError(f"truncation={cut!r} to max_length={max_length}: {error}") from error
+        encodings = self._encode(batch, padding, truncation, max_length, add_special_tokens)
         result = BatchEncoding(
             input_ids=[encoding.ids for encoding in encodings],
             token_type_ids=[encoding.type_ids for encoding in encodings],
@@ -308,6 +300,81 @@ class NystromformerTokenizer:
         if return_tensors == "np":
             return _as_arrays(result)
         return BatchEncoding({name: rows[0] for name, rows in result.items()}) if is_single else result
+
+    def windows(
+        self, text: Any, text_pair: Any = None, max_length: int | None = None, stride: int = 0
+    ) -> list["Encoding"]:
+        """Encode a text, or a pair of texts, in as many windows as it takes.
+
+        Parameters
+        ----------
+        text : str
+            The text; with a second text, it is whole in each window.
+        text_pair : str, optional
+            The second text, a part of which is in each window.
+        max_length : int, optional
+            The longest window, special tokens included; :attr:`model_max_length` by default.
+        stride : int
+            How many tokens a window repeats of the one before it.
+
+        Returns
+        -------
+        list of tokenizers.Encoding
+            With ``ids``, ``type_ids``, ``offsets`` and, to tell the tokens apart, ``special_tokens_mask``,
+            ``sequence_ids`` and ``word_ids``.
+
+        Raises
+        ------
+        TypeError
+            If a text is something else.
+        ValueError
+            If no token of the text, or none but repeated ones, has room in a window.
+
+        Examples
+        --------
+        >>> from tokenizers import Tokenizer
+        >>> from tokenizers.models import WordLevel
+        >>> from tokenizers.pre_tokenizers import Whitespace
+        >>> backend = Tokenizer(WordLevel({"<unk>": 0, "one": 1, "two": 2, "three": 3}, unk_token="<unk>"))
+        >>> backend.pre_tokenizer = Whitespace()
+        >>> tokenizer = NystromformerTokenizer(backend)
+        >>> [window.ids for window in tokenizer.windows("one two three", max_length=2, stride=1)]
+        [[1, 2], [2, 3]]
+        """
+        for name, value in (("text", text), ("text_pair", text_pair)):
+            if not isinstance(value, str) and (name == "text" or value is not None):
+                raise TypeError(f"{name} is a str, found {_kind(value)}")
+        length = _max_length("max_length", max_length) or self.model_max_length
+        fixed = self.backend.num_special_tokens_to_add(text_pair is not None)
+        if text_pair is not None:
+            fixed += len(self(text, add_special_tokens=False).input_ids)
+        if not 0 <= stride < length - fixed:
+            raise ValueError(
+                f"max_length={length} and stride={stride} leave no room: {fixed} tokens are the same in every window"
+            )
+        batch: list[Any] = [text if text_pair is None else (text, text_pair)]
+        cut = length < NO_LIMIT and ("longest_first" if text_pair is None else "only_second")
+        [first] = self._encode(batch, False, cut, length, True, stride)
+        return [first, *first.overflowing]
+
+    def _encode(
+        self,
+        batch: list[Any],
+        padding: bool | str,
+        truncation: bool | str | None,
+        max_length: int | None,
+        add_special_tokens: bool,
+        stride: int = 0,
+    ) -> list["Encoding"]:
+        pad, cut, max_length = self._lengths(padding, truncation, max_length)
+        if cut and add_special_tokens:
+            self._check_room(batch, max_length)
+        with _settings:
+            self._set(pad, cut, max_length, stride)
+            try:
+                return list(self.backend.encode_batch(batch, add_special_tokens=add_special_tokens))
+            except Exception as error:  # the library raises nothing more specific
+                raise ValueError(f"truncation={cut!r} to max_length={max_length}: {error}") from error
 
     def decode(
         self,
@@ -596,7 +663,7 @@ class NystromformerTokenizer:
             warnings.warn(
                 "neither max_length nor the tokenizer's model_max_length gives a length: "
                 "nothing is truncated or padded to it",
-                stacklevel=3,
+                stacklevel=4,
             )
             return (None if pad == "max_length" else pad), None, length
         return pad, cut, length
@@ -606,9 +673,9 @@ class NystromformerTokenizer:
         if max_length < special:
             raise ValueError(f"max_length={max_length} has no room for the {special} special tokens")
 
-    def _set(self, pad: str | None, cut: str | None, max_length: int) -> None:
+    def _set(self, pad: str | None, cut: str | None, max_length: int, stride: int = 0) -> None:
         if cut:
-            self.backend.enable_truncation(max_length, strategy=cut, direction=self.truncation_side)
+            self.backend.enable_truncation(max_length, stride=stride, strategy=cut, direction=self.truncation_side)
         else:
             self.backend.no_truncation()
         if pad:

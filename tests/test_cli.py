@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 import nystrom_np
 from nystrom_np import cli, demo
 from nystrom_np.cli import answers, checks
+from nystrom_np.pipelines import loading, pipeline
 
 HEADS = [
     "masked-lm",
@@ -77,9 +78,9 @@ def test_demo_shows_every_head(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(blocks) == HEADS
     for block in blocks.values():
         *_, answer, last = block.splitlines()
-        assert answer.split()[0] == "→"
-        assert re.search(r"[\d.]+ ms; largest difference: float64 \S+ of 1\.0e-10 allowed, float32 \S+ of", last)
-    assert "The weights are small and random." in out
+        assert re.match(r"    ?[ \d]\d\.\d%  \S", answer)
+        assert re.search(r"\d ms; largest difference: float64 \S+ of 1\.0e-10 allowed, float32 \S+ of", last)
+    assert "Paris is the [MASK] of France." in blocks["masked-lm"]
     assert re.search(r"All \d+ outputs agree with the reference's\.$", out.strip())
 
 
@@ -91,7 +92,7 @@ def test_demo_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert [head["head"] for head in told["heads"]] == HEADS
     for head in told["heads"]:
         assert head["agrees"]
-        assert head["answer"]
+        assert len(head["answers"]) == len(head["inputs"])
         assert head["seconds"] > 0
         assert list(head["largest"]) == ["float64"]
         assert 0 <= head["largest"]["float64"]["difference"] <= head["largest"]["float64"]["allowed"] == 1e-10
@@ -113,31 +114,21 @@ def test_demo_notices_a_mismatch(
     assert worst["difference"] == pytest.approx(1e-9, rel=1e-3)
 
 
-def test_the_answers_are_the_models(weights: Path) -> None:
-    shown = {item.head: item for item in demo.demonstrate(["float64"])}
-    folder = weights / "sequence-classification"
-    model = nystrom_np.NystromformerForSequenceClassification.from_pretrained(folder, dtype="float64")
-    tokenizer = nystrom_np.NystromformerTokenizer.from_pretrained(folder)
-    item = shown["sequence-classification"]
-    logits = model(**tokenizer(item.text, return_tensors="np")).logits[0]
-    probabilities = np.exp(logits) / np.exp(logits).sum()
-    assert item.answer == f"{model.config.id2label[int(logits.argmax())]} ({probabilities.max():.0%})"
-
-    context = shown["question-answering"].text.split(" | ")[1]
-    assert shown["question-answering"].answer.split("'")[1] in context
-    _, *choices = shown["multiple-choice"].text.split(" | ")
-    assert shown["multiple-choice"].answer.split("'")[1] in choices
+def test_the_answers_are_the_pipelines(weights: Path) -> None:
+    for shown in demo.demonstrate(["float64"]):
+        pipe = pipeline(shown.pipeline.task, weights / shown.head, dtype="float64", **demo.SHOWN[shown.head][1])
+        assert list(shown.answers) == list(pipe(iter(shown.inputs)))
 
 
 def test_the_weights_are_found_in_an_installed_package_and_named_if_not_there(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert demo.shipped_weights() == weights
+    assert loading.shipped_weights() == weights
     package = tmp_path / "site" / "nystrom_np"
-    monkeypatch.setattr(demo, "__file__", str(package / "demo.py"))
+    monkeypatch.setattr(loading, "__file__", str(package / "pipelines" / "loading.py"))
     assert "shipped checkpoints are neither in" in fails(["demo"], capsys)
     (package / "_weights" / "masked-lm").mkdir(parents=True)
-    assert demo.shipped_weights() == package / "_weights"
+    assert loading.shipped_weights() == package / "_weights"
 
 
 # verify
@@ -259,53 +250,132 @@ def test_verify_with_damaged_tensors(checkpoint: Path, capsys: pytest.CaptureFix
     assert "reference.safetensors is not a safetensors file" in fails(["verify", checkpoint], capsys)
 
 
-# fill-mask
+# The pipelines
 
 
-def test_fill_mask_gives_the_likeliest_tokens(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "Paris is the [MASK] of France."
-    folder = checkpoints / "masked-lm-dense"
-    options = ["--model", str(folder), "--top-k", "3", "--json", "--dtype", "float64"]
-    assert cli.main(["fill-mask", text, *options]) == 0
-    [guesses] = json.loads(capsys.readouterr().out)["masks"]
-    model = nystrom_np.NystromformerForMaskedLM.from_pretrained(folder, dtype="float64")
-    tokenizer = nystrom_np.NystromformerTokenizer.from_pretrained(folder)
-    inputs = tokenizer(text, return_tensors="np")
-    scores = model(**inputs).logits[0, inputs.input_ids[0].tolist().index(tokenizer.mask_token_id)]
-    best = np.argsort(-scores)[:3]
-    assert [guess["token_id"] for guess in guesses] == best.tolist()
-    assert [guess["token"] for guess in guesses] == [tokenizer.decode(index) for index in best]
-    np.testing.assert_allclose(
-        [guess["probability"] for guess in guesses], np.exp(scores[best]) / np.exp(scores).sum(), rtol=1e-12
-    )
-    filled = np.where(inputs.input_ids[0] == tokenizer.mask_token_id, best[0], inputs.input_ids[0])
-    assert guesses[0]["sequence"] == tokenizer.decode(filled, skip_special_tokens=True)
+TEXT = "Paris is the [MASK] of France."
+STORY = {"question": "Where is Mary?", "context": "Mary went to the kitchen. She took the book."}
+CHOICE = {"prompt": "Mary went to the kitchen. Where is she?", "choices": ["garden", "kitchen", "park"]}
+RUNS: dict[str, tuple[str, list[str], Any, dict[str, Any]]] = {
+    "fill-mask": ("masked-lm", [TEXT, "--top-k", "2"], TEXT, {"top_k": 2}),
+    "text-classification": ("sequence-classification", ["A film.", "--top-k", "2"], "A film.", {"top_k": 2}),
+    "token-classification": ("token-classification", ["A film."], "A film.", {"aggregation_strategy": "first"}),
+    "question-answering": ("question-answering", [*STORY.values(), "--top-k", "2"], STORY, {"top_k": 2}),
+    "multiple-choice": ("multiple-choice", [CHOICE["prompt"], *CHOICE["choices"]], CHOICE, {"top_k": None}),
+    "feature-extraction": ("masked-lm", ["A film."], "A film.", {}),
+}
 
 
-def test_fill_mask_prints_guesses_for_every_mask(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["fill-mask", "Paris is the [MASK] of [MASK].", "--top-k", "2"]) == 0
+@pytest.mark.parametrize("task", RUNS)
+def test_json_is_what_the_pipeline_returns(task: str, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head, arguments, item, options = RUNS[task]
+    assert cli.main([task, *arguments, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 4
-    assert all(re.match(r" *[\d.]+%  .*paris is the.*\[MASK\]", line) for line in out.splitlines())
-    assert "random" in err
-    folder = str(checkpoints / "masked-lm-nystrom")
-    assert cli.main(["fill-mask", "[MASK]", "--model", folder, "--dtype", "float16"]) == 0
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 5
     assert err == ""
+    [expected] = pipeline(task, weights / head)(iter([item]), **options)
+    assert json.loads(out) == expected
+    assert out == json.dumps(expected, ensure_ascii=False) + "\n"
 
 
-def test_fill_mask_refuses_what_it_cannot_do(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "the text has no [MASK]: 'Paris'" in fails(["fill-mask", "Paris"], capsys)
+@pytest.mark.parametrize("task", RUNS)
+def test_answers_for_people(task: str, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head, arguments, item, _ = RUNS[task]
+    model = ["--model", str(checkpoints / f"{head}-dense"), "--dtype", "float64"]
+    assert cli.main([task, *arguments, *model]) == 0
+    alone = capsys.readouterr().out
+    lines = alone.splitlines()
+    if task == "feature-extraction":
+        assert re.fullmatch(r"\[CLS\]  +(-?\d\.\d{4}  ?){6}… \(32\)", lines[0])
+    else:
+        assert all(re.match(r"(100|[ \d]\d)\.\d%  \S", line.removeprefix(" ")) for line in lines)
+    (tmp_path / "two.jsonl").write_text(f"{json.dumps(item)}\n{json.dumps(item)}\n", encoding="utf-8")
+    top_k = arguments[-2:] if "--top-k" in arguments else []
+    assert cli.main([task, "--file", str(tmp_path / "two.jsonl"), *top_k, *model]) == 0
+    assert capsys.readouterr().out.count(alone) == 2
+
+
+def test_lines_of_standard_input_are_answered_in_order(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [f"Film {number} is [MASK]." for number in range(70)]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\r\n".join(texts).encode())))
+    assert cli.main(["fill-mask", "--json", "--top-k", "1"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found == list(pipeline("fill-mask", weights / "masked-lm", top_k=1)(iter(texts)))
+
+
+def test_a_context_in_a_file_or_on_standard_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question, context = STORY["question"], "Mary went to the kitchen.\nShe took the book."
+    assert cli.main(["question-answering", question, context, "--json"]) == 0
+    expected = capsys.readouterr().out
+    (tmp_path / "story.txt").write_bytes(f"\ufeff{context}\n".encode())
+    assert cli.main(["question-answering", question, "--file", str(tmp_path / "story.txt"), "--json"]) == 0
+    assert capsys.readouterr().out == expected
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(context.encode())))
+    assert cli.main(["question-answering", question, "--file", "-", "--json"]) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_the_end_of_a_long_text_is_labelled(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "The dog ran. " * 40
+    assert cli.main(["token-classification", text, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["end"] >= len(text.strip())
+    assert cli.main(["token-classification", text, "--json", "--aggregation", "none"]) == 0
+    assert json.loads(capsys.readouterr().out)[-1]["end"] < len(text) / 2
+
+
+@pytest.mark.filterwarnings("always")
+def test_truncation_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "A film. " * 200
+    assert "positions" in fails(["text-classification", long], capsys)
+    assert cli.main(["text-classification", long, "--truncate"]) == 0
+    assert cli.main(["feature-extraction", long, "--truncate"]) == 0
+    capsys.readouterr()
+    assert cli.main(["fill-mask", TEXT, "--target", "xylophone", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 1
+    assert re.fullmatch(r"nystrom-np: the target 'xylophone' is not in the vocabulary: '.*' stands for it\n", err)
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("fill-mask", b"A [MASK].\nParis\n", "line 2: the text has no [MASK]: 'Paris'"),
+        ("fill-mask", b"A [MASK].\n" + b"[MASK] a" * 600, "line 2: an input has "),
+        ("text-classification", b"A film.\n\xff\n", "line 2 is not UTF-8: "),
+        ("text-classification", b"", "is empty"),
+        ("question-answering", b"{}\n", "line 1: an input must have question and context; found []"),
+        ("question-answering", b"[\n", "line 1 is not JSON: "),
+        ("multiple-choice", b'{"prompt": "a", "choices": [5]}', "line 1: a choice must be a str; found int 5"),
+    ],
+)
+def test_wrong_inputs_are_named_by_their_line(
+    task: str, content: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "inputs").write_bytes(content)
+    assert cli.main([task, "--file", str(tmp_path / "inputs")]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"nystrom-np: {tmp_path / 'inputs'}")
+    assert message in line
+    assert len(line.splitlines()) == 1
+
+
+def test_the_pipelines_refuse_what_they_cannot_do(
+    checkpoint: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "nystrom-np: the text has no [MASK]: 'Paris'" in fails(["fill-mask", "Paris"], capsys)
     other = checkpoints / "question-answering-dense"
-    assert "holds no NystromformerForMaskedLM: cls.predictions" in fails(
-        ["fill-mask", "[MASK]", "--model", other], capsys
-    )
-    assert "64" in fails(["fill-mask", "[MASK]" + " a" * 100], capsys)
+    line = fails(["fill-mask", "[MASK]", "--model", other], capsys)
+    assert "holds no NystromformerForMaskedLM: cls.predictions" in line
     assert "absent" in fails(["fill-mask", "[MASK]", "--model", "absent"], capsys)
-
-
-def test_a_tokenizer_without_a_mask(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "absent" in fails(["text-classification", "--file", "absent"], capsys)
+    assert "choices must be a list of one str or more" in fails(["multiple-choice", "Who?"], capsys)
+    terminal = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert "there is no input: give it as an argument, with --file" in fails(["text-classification"], capsys)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         (checkpoint / name).unlink(missing_ok=True)
     (checkpoint / "tokenizer_config.json").write_text('{"mask_token": null}', encoding="utf-8")
@@ -391,7 +461,7 @@ def test_an_error_is_one_line(
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(answers, "fill_mask", fail)
+    monkeypatch.setattr(answers, "pipeline", fail)
     assert fails(["fill-mask", "[MASK]"], capsys).startswith("nystrom-np: ")
 
 

@@ -538,3 +538,54 @@ def test_the_shipped_tokenizer_on_a_truncated_pair(checkpoints: Path) -> None:
     encoding = tokenizer("The old king", "of the city of London", truncation=True, max_length=9)
     assert encoding.input_ids == [2, 5, 643, 140, 3, 11, 5, 228, 3]
     assert encoding.token_type_ids == [0, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+# ---------------------------------------------------------------------------------------------------- windows
+
+
+def test_windows_hold_all_of_a_text(checkpoints: Path) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "tokenizer")
+    text = "The river rose after the storm, and the town was under water for days."
+    every = tokenizer(text, add_special_tokens=False).input_ids
+    for stride in (0, 1, 5):
+        windows = tokenizer.windows(text, max_length=10, stride=stride)
+        inside = [window.ids[1:-1] for window in windows]
+        assert all((window.ids[0], window.ids[-1]) == (2, 3) for window in windows)
+        assert [token for number, ids in enumerate(inside) for token in ids[stride if number else 0 :]] == every
+        assert [len(ids) for ids in inside[:-1]] == [8] * (len(inside) - 1)
+    assert [window.ids for window in tokenizer.windows(text)] == [tokenizer(text).input_ids]
+
+
+def test_windows_of_a_pair_hold_all_of_the_first_text(checkpoints: Path) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "tokenizer")
+    first, second = "Who was it?", "Jim Henson was a nice puppet"
+    asked = tokenizer(first, add_special_tokens=False).input_ids
+    windows = tokenizer.windows(first, second, max_length=len(asked) + 6, stride=1)
+    assert len(windows) > 1
+    for window in windows:
+        assert [token for token, part in zip(window.ids, window.sequence_ids, strict=True) if part == 0] == asked
+    assert tokenizer(first).input_ids == [2, *asked, 3]  # nothing of it is left in the settings
+
+
+def test_windows_without_a_limit_are_one() -> None:
+    tokenizer = NystromformerTokenizer(backend())
+    assert [window.ids for window in tokenizer.windows("a b " * 50)] == [tokenizer("a b " * 50).input_ids]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"text": ["a"]}, TypeError, "text is a str, found list"),
+        ({"text": "a", "text_pair": 5}, TypeError, "text_pair is a str, found int 5"),
+        ({"text": "a", "max_length": 0}, ValueError, "max_length is a positive whole number, found 0"),
+        ({"text": "a", "max_length": 2}, ValueError, "max_length=2 and stride=0 leave no room: 2 tokens are the same"),
+        ({"text": "a", "max_length": 9, "stride": 7}, ValueError, "max_length=9 and stride=7 leave no room"),
+        ({"text": "a", "stride": -1}, ValueError, "stride=-1 leave no room"),
+    ],
+)
+def test_windows_refuse_what_has_no_room(
+    checkpoints: Path, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    tokenizer = NystromformerTokenizer.from_pretrained(checkpoints / "tokenizer")
+    with pytest.raises(error, match=message):
+        tokenizer.windows(**arguments)

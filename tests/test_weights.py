@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nystrom_np import demo
+from nystrom_np.pipelines import load_whole
 
 
 @pytest.fixture(params=demo.HEADS)
@@ -15,7 +16,7 @@ def folder(request, weights):
 def test_the_head_is_the_folders(folder):
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["architectures"] == [demo.HEADS[folder.name].__name__]
-    demo.load(demo.HEADS[folder.name], folder)  # all of it is in the file
+    load_whole(demo.HEADS[folder.name], folder)  # all of it is in the file
 
 
 def test_nystrom_attention_runs(folder):

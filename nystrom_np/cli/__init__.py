@@ -9,10 +9,19 @@ line on standard error that says which; 130, interrupted.
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from nystrom_np import __version__
-from nystrom_np.cli.answers import add_fill_mask
+from nystrom_np.cli.answers import (
+    add_feature_extraction,
+    add_fill_mask,
+    add_multiple_choice,
+    add_question_answering,
+    add_text_classification,
+    add_token_classification,
+)
 from nystrom_np.cli.checks import add_demo, add_verify
 from nystrom_np.cli.common import BROKEN_PIPE, INTERRUPTED, WRONG, Parser
 from nystrom_np.cli.conversion import add_convert
@@ -24,6 +33,11 @@ COMMANDS = (
     add_demo,
     add_verify,
     add_fill_mask,
+    add_text_classification,
+    add_token_classification,
+    add_question_answering,
+    add_multiple_choice,
+    add_feature_extraction,
     add_inspect,
     add_convert,
 )
@@ -56,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal that cannot write ö is no reason to stop
     try:
         options = _parser().parse_args(arguments)
-        code: int = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -69,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"nystrom-np: {message}", file=sys.stderr)
         return WRONG
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"nystrom-np: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 
 from nystrom_np import __version__
+from nystrom_np.cli.answers import described, in_full
 from nystrom_np.cli.common import AGREES, DIFFERS, Commands, add_options, print_json
 from nystrom_np.demo import Comparison, Demonstration, demonstrate, verify
-
-HONESTY = (
-    "The weights are small and random. The differences show that this package computes what the reference "
-    "computes; the answers show the way from text to text, and nothing that was learnt."
-)
 
 
 def add_demo(commands: Commands) -> None:
@@ -53,19 +49,20 @@ def _print_demonstration(shown: Demonstration, first: bool) -> None:
     if first:
         versions = f"nystrom_np {__version__} with NumPy {np.__version__}"
         print(f"{versions}: five heads on real text, compared with transformers 4.37.2.")
-        print(textwrap.fill(HONESTY, 100))
     print(f"\n{shown.head}")
-    print(textwrap.fill(shown.text, 100, initial_indent="  ", subsequent_indent="  "))
+    for item, answer in zip(shown.inputs, shown.answers, strict=True):
+        if shown.pipeline.task != "text-classification":
+            print(textwrap.fill(in_full(item), 100, initial_indent="  ", subsequent_indent="  "))
+        print("\n".join(f"  {line}" for line in described(shown.pipeline, item, answer)))
     largest = [f"{dtype} {_bounds(item)}" for dtype, item in _worst(shown.comparisons).items()]
-    print(f"  → {textwrap.shorten(shown.answer, 96, placeholder=' …')}")
-    print(f"    {1000 * shown.seconds:.1f} ms; largest difference: {', '.join(largest)}")
+    print(f"  {1000 * shown.seconds:.0f} ms; largest difference: {', '.join(largest)}")
 
 
 def _demonstration(shown: Demonstration) -> dict[str, Any]:
     return {
         "head": shown.head,
-        "text": shown.text,
-        "answer": shown.answer,
+        "inputs": shown.inputs,
+        "answers": shown.answers,
         "seconds": shown.seconds,
         "agrees": all(comparison.agrees for comparison in shown.comparisons),
         "largest": {dtype: _comparison(item) for dtype, item in _worst(shown.comparisons).items()},

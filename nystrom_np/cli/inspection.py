@@ -8,7 +8,8 @@ from pathlib import Path
 from nystrom_np.checkpoint import stored_tensors
 from nystrom_np.cli.common import AGREES, Commands, add_options, print_json
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.demo import CLASSES, load
+from nystrom_np.demo import CLASSES
+from nystrom_np.pipelines import load_whole
 
 
 def add_inspect(commands: Commands) -> None:
@@ -29,7 +30,7 @@ def _inspect(options: argparse.Namespace) -> int:
     facts = {
         "folder": str(options.folder),
         "model": name,
-        "parameters": load(CLASSES[name], options.folder).num_parameters(),
+        "parameters": load_whole(CLASSES[name], options.folder).num_parameters(),
         "dtype": sorted({tensor.dtype for tensor in tensors.values()}),
         "bytes": sum(path.stat().st_size for path in files),
         "files": [path.name for path in files],

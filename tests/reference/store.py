@@ -6,7 +6,8 @@ of that, and says of each case which weights
 and inputs it belongs to (``digest``) and how peaked each layer's attention between landmarks is
 (``median_row_max``).
 
-``tests/data/documented_examples.json`` holds what the examples of the reference's documentation give.
+``tests/data/documented_examples.json`` holds what the examples of the reference's documentation give, and
+``tests/data/pipelines.json`` what its pipelines answer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
@@ -27,6 +29,7 @@ VERSION = "4.37.2"
 TESTS = Path(__file__).resolve().parent.parent
 FOLDER = TESTS / "data" / "parity"
 DOCUMENTED = TESTS / "data" / "documented_examples.json"
+PIPELINES = TESTS / "data" / "pipelines.json"
 CHECKPOINTS = TESTS / "checkpoints"
 
 
@@ -58,6 +61,26 @@ def read(case: Case) -> Stored:
 def _read_head(head: str) -> tuple[dict, dict[str, np.ndarray]]:
     told = json.loads((FOLDER / f"{head}.json").read_text(encoding="utf-8"))
     return told["cases"], load_file(FOLDER / f"{head}.safetensors")
+
+
+def pipelines() -> dict[tuple[str, str], Any]:
+    """Return what the reference's pipelines answer now, under the task and the name of the case."""
+    told = json.loads(run_inside(VERSION, "-m", "tests.reference.run_pipelines", CHECKPOINTS))
+    return {(one["task"], one["name"]): one["answer"] for one in told["answers"]}
+
+
+def read_pipelines() -> dict[tuple[str, str], Any]:
+    """Return what they answered when it was stored."""
+    told = json.loads(PIPELINES.read_text(encoding="utf-8"))
+    return {(one["task"], one["name"]): one["answer"] for one in told["answers"]}
+
+
+def write_pipelines() -> None:
+    """Store the answers, one a line."""
+    lines = [json.dumps({"task": task, "name": name, "answer": answer}) for (task, name), answer in pipelines().items()]
+    head = json.dumps({"transformers": VERSION, "torch": TORCH})[:-1]
+    text = head + ', "answers": [\n' + ",\n".join(lines) + "\n]}\n"
+    _replace(PIPELINES, text.encode())
 
 
 def write_documented_examples() -> None:
@@ -112,3 +135,4 @@ def _replace(path: Path, content: bytes) -> None:
 if __name__ == "__main__":
     write_all()
     write_documented_examples()
+    write_pipelines()
