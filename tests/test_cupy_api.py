@@ -5,6 +5,7 @@ take, are compared with what the package's code says.
 """
 
 import ast
+import importlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,15 @@ import numpy as np
 import pytest
 
 import nystrom_np
-from nystrom_np.functional import ACTIVATIONS
+from tests import cuda
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # CuPy warns where it finds no CUDA
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed (390 MB): pip install cupy-cuda12x")
 
 PACKAGE = Path(nystrom_np.__file__).parent
-MODULE_NAMES = ("xp", "cupy")  # what the package calls an array module
+MODULE_NAMES = ("xp", "cupy", "module", "cupyx", "special")  # what the package calls an array module
+GIVEN_BY = {"get_array_module": "xp", "array_module_of": "xp", "special": "special"}  # and what gives one
+OTHERS = {("special",), ("__name__",)}  # looked for on other array modules than cupy
 UFUNC_KEYWORDS = {"out", "dtype", "casting"}
 
 
@@ -37,8 +40,8 @@ def dotted(node: ast.AST) -> tuple[str, ...]:
         node = node.value
     if isinstance(node, ast.Name):
         names.append(node.id)
-    elif isinstance(node, ast.Call) and dotted(node.func)[-1:] == ("get_array_module",):
-        names.append("xp")
+    elif isinstance(node, ast.Call) and dotted(node.func)[-1:] and dotted(node.func)[-1] in GIVEN_BY:
+        names.append(GIVEN_BY[dotted(node.func)[-1]])
     else:
         return ()
     return tuple(reversed(names))
@@ -55,30 +58,45 @@ def used() -> Iterator[tuple[str, tuple[str, ...], int, set[str]]]:
             if not isinstance(node, ast.Attribute) or id(node) in inner:
                 continue
             path = dotted(node)
-            if path[:1] and path[0] in MODULE_NAMES and path[1] != "__name__":
+            if path[1:] and path[0] in MODULE_NAMES and path[1:] not in OTHERS:
                 call = calls.get(id(node))
                 starred = call is not None and any(isinstance(arg, ast.Starred) for arg in call.args)
                 count = -1 if call is None or starred else len(call.args)
                 keywords = {word.arg for word in call.keywords if word.arg} if call else set()
-                yield f"{file}:{node.lineno}", path[1:], count, keywords
+                yield f"{file}:{node.lineno}", path, count, keywords
 
 
 def resolve(path: tuple[str, ...]) -> Any:
-    found: Any = cupy
-    for name in path:
+    roots = {"cupyx": "cupyx", "special": "cupyx.scipy.special"}
+    found: Any = importlib.import_module(roots.get(path[0], "cupy"))
+    for name in path[1:]:
         found = getattr(found, name)
     return found
 
 
 def test_something_is_found() -> None:
     names = {".".join(path) for _, path, _, _ in used()}
-    assert {"exp", "linalg.svd", "concatenate", "where", "eye"} <= names
+    assert {"xp.exp", "xp.linalg.svd", "xp.concatenate", "xp.where", "xp.eye"} <= names
+    assert {"xp.lib.stride_tricks.as_strided", "special.erf", "cupyx.empty_pinned", "cupy.cuda.Stream"} <= names
+
+
+def test_array_modules_go_by_the_names_that_are_looked_for() -> None:
+    """No variable that holds an array module escapes the tests here by its name."""
+    hidden = []
+    for file, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                given = dotted(node.value.func)[-1:]
+                names = {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+                if given and given[0] in GIVEN_BY and not names & set(MODULE_NAMES):
+                    hidden.append(f"{file}:{node.lineno}: {names}")
+    assert hidden == []
 
 
 def test_functions_exist_with_their_arguments() -> None:
     missing = []
     for place, path, count, keywords in used():
-        call = f"{place}: cupy.{'.'.join(path)}({count} arguments, {sorted(keywords)})"
+        call = f"{place}: {'.'.join(path)}({count} arguments, {sorted(keywords)})"
         try:
             function = resolve(path)
         except AttributeError:
@@ -155,20 +173,39 @@ def unallocated(shape: tuple[int, ...], dtype: str) -> Any:
     return cupy.ndarray(shape, dtype, memptr=cupy.cuda.MemoryPointer(memory, 0))
 
 
+def fused() -> Iterator[tuple[str, str, int, int]]:
+    """The formulas that the package fuses: module, name, how many arrays they take, and then how many numbers."""
+    for file, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and {"fuse", "fuse_in_place"} & {
+                name for decorator in node.decorator_list for name in dotted(decorator)
+            }:
+                numbers = sum(ast.unparse(arg.annotation or ast.Constant("")) == "float" for arg in node.args.args)
+                module = f"nystrom_np.{file.removesuffix('.py').replace('/', '.')}"
+                yield module, node.name, len(node.args.args) - numbers, numbers
+
+
+def test_every_fused_formula_is_found() -> None:
+    names = {name for _, name, _, _ in fused()}
+    assert {"gelu", "gelu_new", "laplace", "_exponentials", "_shares", "_scale_and_shift"} <= names
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "linear"])
-def test_activations_are_traced(name: str, dtype: str) -> None:
-    """``cupy.fuse`` can turn each activation into one kernel: it traces the formula before it needs a GPU."""
+@pytest.mark.parametrize(("module", "name", "arrays", "numbers"), list(fused()))
+def test_formulas_are_traced(module: str, name: str, arrays: int, numbers: int, dtype: str) -> None:
+    """``cupy.fuse`` can turn each formula into one kernel: it traces the formula before it needs a GPU."""
     try:
         have_gpu = cupy.cuda.runtime.getDeviceCount() > 0
     except cupy.cuda.runtime.CUDARuntimeError:
         have_gpu = False
     if have_gpu:
         pytest.skip("there is a GPU: the laws run the kernel itself")
-    function = inspect.unwrap(ACTIVATIONS[name])  # the formula, without fuse and without run-time type checks
-    fusion = cupy.fuse(function)
+    # the formula, without fuse and without run-time type checks
+    fusion = cupy.fuse(inspect.unwrap(getattr(importlib.import_module(module), name)))
+    wide = "float32" if dtype == "float16" else dtype  # what stands beside half precision
+    others = [unallocated((2, 1), wide) for _ in range(arrays - 1)]
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced, and only then stopped by the missing GPU
-        fusion(unallocated((2, 3), dtype))
+        fusion(unallocated((2, 3), dtype), *others, *[0.5] * numbers)
     assert fusion.new_fusion is None
     assert len(fusion._memo) == 1
 
@@ -195,3 +232,17 @@ def test_stand_in_has_nothing_that_cupy_lacks() -> None:
             assert set(keywords.split()) <= parameters.keys() | {"newshape"}, name
     for name in backends._UFUNCS.split():
         assert isinstance(getattr(cupy, name), cupy.ufunc), name
+
+
+def test_stand_in_for_cuda_has_nothing_that_cupy_lacks() -> None:
+    """What :mod:`tests.cuda` stands for is there, under its name, in the module that its errors are known by."""
+    for ours, theirs in ((cuda.Stream, cupy.cuda.Stream), (cuda.Event, cupy.cuda.Event)):
+        methods = [name for name in vars(ours) if not name.startswith("_")]
+        assert methods
+        assert all(callable(getattr(theirs, name)) for name in methods)
+    for error, base in ((cuda.OutOfMemoryError, MemoryError), (cuda.CUDARuntimeError, RuntimeError)):
+        there = getattr(importlib.import_module(error.__module__), error.__name__)
+        assert issubclass(there, base)
+        assert there.__module__ == error.__module__
+    for argument in ("stream", "out", "blocking"):
+        assert f"{argument} (" in cupy.ndarray.get.__doc__
