@@ -67,8 +67,21 @@ def stand_in() -> Iterator[ModuleType]:
     log.clear()
     cupy, cupyx, cupyx_scipy = (ModuleType(name) for name in ("cupy", "cupyx", "cupyx.scipy"))
     vars(cupy).update({**vars(strict), "__name__": "cupy"})
-    runtime = SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError)
-    cupy.cuda = SimpleNamespace(runtime=runtime, Stream=Stream, get_current_stream=lambda: CURRENT)
+    runtime = SimpleNamespace(
+        getDeviceCount=lambda: 1,
+        getDeviceProperties=lambda device: {"name": b"a stand-in"},
+        driverGetVersion=lambda: 12040,
+        runtimeGetVersion=lambda: 12060,
+        CUDARuntimeError=CUDARuntimeError,
+    )
+    cupy.cuda = SimpleNamespace(
+        runtime=runtime,
+        Stream=Stream,
+        get_current_stream=lambda: CURRENT,
+        Device=lambda: SimpleNamespace(synchronize=lambda: log.append("host waits for all")),
+    )
+    pool = SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 1000)
+    cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0.0"
     cupy.fuse = lambda function: function
     cupyx.empty_pinned, cupyx.scipy, cupyx_scipy.special = empty_pinned, cupyx_scipy, strict.special
     modules = {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": cupyx_scipy, "cupyx.scipy.special": strict.special}

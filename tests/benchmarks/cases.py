@@ -387,18 +387,24 @@ def attention_on_a_gpu(bench: Bench) -> dict[str, Any]:
     lengths = [length for length in (512 << power for power in range(9)) if length >= 8 * bench.sizes.scale]
     if bench.sizes.scale > 1:
         lengths = lengths[:2]
-    results: dict[str, Any] = {"heads": bench.sizes.attention_heads, "landmarks": 64, "lengths": {}}
+    results: dict[str, Any] = {"heads": bench.sizes.attention_heads, "landmarks": 64, "lengths": {}, "left_out": []}
     for length in lengths:
         drawn = attention.draw(bench.sizes.attention_heads, length)
         arrays = [to_device(array.astype(dtype), bench.device) for array in drawn]
         entry = {}
         for form in ("dense", "nystrom"):
-            grown = pool_growth(xp, lambda form=form, arrays=arrays: attention.FORMS[form](*arrays))
+            try:
+                grown = pool_growth(xp, lambda form=form, arrays=arrays: attention.FORMS[form](*arrays))
+            except MemoryError:  # CuPy's is one
+                results["left_out"].append(f"{form} {length:,}")
+                continue
             entry[form] = {"bytes": None if grown is None else grown - arrays[2].nbytes}
         runs = {
             form: timed(lambda form=form, arrays=arrays: attention.FORMS[form](*arrays), bench.synchronize)
             for form in entry
         }
+        if not runs:
+            break
         seconds = interleave(runs, dict.fromkeys(runs, bench.sizes.count(7)), bench.sizes.rest)
         for form, samples in seconds.items():
             entry[form]["seconds"] = spread(samples)

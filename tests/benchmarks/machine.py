@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,11 +33,21 @@ def machine(device: str) -> dict[str, str]:
     if device != "cpu":
         runtime = array_module_of(device).cuda.runtime
         told["GPU"] = runtime.getDeviceProperties(0)["name"].decode()
-        told["CUDA driver"], told["CUDA runtime"] = (
+        told["NVIDIA driver"] = driver()
+        told["CUDA of the driver"], told["CUDA runtime"] = (
             f"{number // 1000}.{number % 1000 // 10}"
             for number in (runtime.driverGetVersion(), runtime.runtimeGetVersion())
         )
     return told
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver, as nvidia-smi says it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
 
 
 def versions(device: str) -> dict[str, str]:

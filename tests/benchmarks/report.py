@@ -290,13 +290,14 @@ def gpu_section(gpu: Results) -> str:
             f"{title}\nNot measured: no GPU was at hand. `python -m tests.benchmarks --device cuda --json "
             "FILE --docs`, "
             "with the FILE of the figures above, fills this in: float32 without TF32, TF32, and float16.\n\n"
-            + table(("case", "nystrom_np", "transformers", "torch.compile", "share of the floor"), rows)
+            + table(ON_A_GPU_HEAD, rows)
         )
     parts = [title]
     for precision, told in gpu.items():
         cases = told["cases"]
         parts.append(f"### {precision}\n")
         parts.append(table(("", ""), [*told["machine"].items(), *told["versions"].items()]))
+        parts.append(table(ON_A_GPU_HEAD, [gpu_row(cases[name]) for name in ON_A_GPU if measured(cases, name)]))
         parts.append(model_tables([name for name in ON_A_GPU if name in cases], cases))
         if found := gpu_verdicts(precision, cases):
             parts.append(goal_table(found))
@@ -307,7 +308,20 @@ def gpu_section(gpu: Results) -> str:
                 for form, entry in forms.items()
             ]
             parts.append(table(("length", "form", "median (min … max)", "pool growth"), rows))
+            if left := cases["attention"]["left_out"]:
+                parts.append(f"Not measured, too little memory: {', '.join(left)}.\n")
+        elif "attention" in cases:
+            parts.append(f"Attention alone: {cases['attention']['error']}\n")
     return "\n".join(parts)
+
+
+ON_A_GPU_HEAD = ("case", "nystrom_np", "transformers", "torch.compile", "share of the floor")
+
+
+def gpu_row(case: Results) -> tuple[str, ...]:
+    medians = {who: seconds["median"] for who, seconds in case["seconds"].items()}
+    shown = (duration(medians[who]) if who in medians else "not measured" for who in ("ours", "eager", "compile"))
+    return (case["title"], *shown, f"{medians['floor'] / medians['ours']:.0%}")
 
 
 def failed(cases: Results, name: str) -> bool:

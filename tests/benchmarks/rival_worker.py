@@ -62,13 +62,13 @@ class Prepared:
         torch.backends.cuda.matmul.allow_tf32 = request["precision"] == "tf32"
         torch.backends.cudnn.allow_tf32 = request["precision"] == "tf32"
         head = getattr(transformers, request["head"])
-        self.model = head.from_pretrained(request["folder"], dtype=dtype).eval().to(self.device)
         inputs = {name: torch.from_numpy(array) for name, array in load_file(request["inputs"]).items()}
-        self.inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         masked = "attention_mask" in inputs
         modeling_nystromformer.create_bidirectional_mask = with_mask if masked else without_mask
         self.runs, self.failed, self.differences = {}, {}, {}
         try:
+            self.model = head.from_pretrained(request["folder"], dtype=dtype).eval().to(self.device)
+            self.inputs = {name: tensor.to(self.device) for name, tensor in inputs.items()}
             plain = arrays(self.model(**self.inputs))
         except Exception as error:
             self.failed = dict.fromkeys(request["contestants"], reason(error))
@@ -149,7 +149,7 @@ class Prepared:
 def versions() -> dict[str, str]:
     told = {"transformers": transformers.__version__, "torch": torch.__version__}
     if torch.cuda.is_available():
-        told["GPU (torch)"] = torch.cuda.get_device_name()
+        told["GPU of torch"], told["CUDA of torch"] = torch.cuda.get_device_name(), torch.version.cuda
     try:
         import onnxruntime
 
@@ -180,6 +180,8 @@ def main() -> None:
             else:
                 prepared.clear()
                 gc.collect()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()  # the GPU is shared with the other process
                 answer({})
         except Exception as error:
             answer({"error": f"{type(error).__name__}: {error}"[:1000]})

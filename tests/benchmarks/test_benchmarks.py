@@ -1,6 +1,7 @@
 """The benchmarks measure what they say they do; how fast anything is, is not asserted."""
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from nystrom_np import NystromformerConfig, NystromformerModel
 from nystrom_np.array_module import DeviceError, array_module_of
 from nystrom_np.functional import softmax_attention
+from tests import cuda
+from tests.benchmarks import __main__ as benchmark
 from tests.benchmarks import attention, cases, environment
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.breakdown import PARTS, breakdown
@@ -177,6 +180,60 @@ def test_the_cases_of_a_gpu_run_on_any_array_module(tmp_path: Path) -> None:
     assert "no GPU was at hand" not in page
     verdict = next(v for v in gpu_verdicts("float16", measured) if v.goal.text.endswith("float16, time / floor"))
     assert verdict.value == ratio("ours", "floor")(measured["dense-32x512"])
+
+
+def test_the_command_on_a_stand_in_for_a_gpu(tmp_path: Path) -> None:
+    """All that a run on a GPU does in one of its precisions, and the page that it writes at the end."""
+    figures = tmp_path / "figures.json"
+    arguments = ["--device", "cuda", "--quick", "--json", str(figures), "--rivals"]
+    with cuda.stand_in():
+        for precision in ("float32", "float16"):
+            assert main([*arguments, "--precision", precision]) == 0
+    waits = cuda.log.count("host waits for all")
+    assert waits >= 2 * 2 * 2 * len(cases.ON_A_GPU)  # before and after each run of ours and of the floor
+    results = json.loads(figures.read_text(encoding="utf-8"))
+    assert list(results["gpu"]) == ["float32", "float16"]
+    for told in results["gpu"].values():
+        assert told["machine"]["GPU"] == "a stand-in"
+        assert (told["machine"]["CUDA of the driver"], told["machine"]["CUDA runtime"]) == ("12.4", "12.6")
+        assert told["versions"]["cupy"] == "0.0"
+        assert list(told["cases"]) == [*cases.ON_A_GPU, "attention"]
+        assert {form for forms in told["cases"]["attention"]["lengths"].values() for form in forms} == {
+            "dense",
+            "nystrom",
+        }
+    page = document(results, plots=[])
+    for case in cases.ON_A_GPU.values():
+        assert page.count(f"| {case.title} |") >= 2
+    assert "| NVIDIA driver | " in page
+    share = results["gpu"]["float16"]["cases"]["dense-512"]["seconds"]
+    assert f"{share['floor']['median'] / share['ours']['median']:.0%} |" in page
+
+
+def test_every_precision_has_a_process_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    """TF32 is on in one of them, and off in the others whatever the caller's environment says."""
+    ran: list[tuple[str, str]] = []
+
+    def run(command, env, **_):
+        ran.append((command[command.index("--precision") + 1], env["CUPY_TF32"]))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("CUPY_TF32", "1")
+    with cuda.stand_in():
+        monkeypatch.setattr(benchmark.subprocess, "run", run)
+        assert main(["--device", "cuda", "--quick", "--rivals"]) == 0
+    assert ran == [("float32", "0"), ("tf32", "1"), ("float16", "0")]
+
+
+def test_what_does_not_fit_into_the_gpu_is_left_out(tmp_path: Path) -> None:
+    def fail(*_) -> None:
+        raise cuda.OutOfMemoryError("Out of memory")
+
+    with pytest.MonkeyPatch.context() as patch, Rivals([], threads=1) as none, cuda.stand_in():
+        patch.setitem(attention.FORMS, "dense", fail)
+        measured = cases.attention_on_a_gpu(cases.Bench(cases.QUICK, none, tmp_path, "cuda"))
+    assert [list(entry) for entry in measured["lengths"].values()] == [["nystrom"]] * len(measured["lengths"])
+    assert measured["left_out"][0].startswith("dense ")
 
 
 def test_wrong_arguments_are_one_clear_error(tmp_path: Path, capsys) -> None:
