@@ -431,7 +431,7 @@ def compare_nystrom_attention(
         Of the arrays given to the function, float64 or float32. The result is compared with this package's
         in float64.
     tolerance : float, optional
-        The largest difference allowed. By default 100 · ε · (1 + ‖A⁺‖)² · max(1, max |value|): rounding, as
+        The largest difference allowed. By default 100 · ε · (1 + ‖A⁺‖)² · max(1, max abs(value)): rounding, as
         an ill-conditioned inverse magnifies it.
     with_masks, equal_segments : bool
         Which cases to draw: see :func:`attention_cases`. Turn one off to see whether the rest agrees.

@@ -1,0 +1,9 @@
+// KaTeX writes each formula where its TeX stands; without scripts the TeX itself stays readable.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const place of document.querySelectorAll(".katex-source")) {
+    katex.render(place.textContent, place, { displayMode: place.classList.contains("display"), throwOnError: false });
+  }
+  for (const wide of document.querySelectorAll(".highlight pre, .table-wrapper, .katex-source.display")) {
+    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0; // reached, and scrolled, with the keyboard
+  }
+});

@@ -1,0 +1,203 @@
+"""The Sphinx extension: blocks that run, code from the package, tests that prove, pictures, and KaTeX."""
+
+import html
+import inspect
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from docs.builder import blocks, diagram, pictures, sources
+from docs.builder.blocks import DOCS
+
+WORK = tempfile.TemporaryDirectory()
+"""Where the pages' blocks are run, each page's in a folder of its own."""
+
+
+def highlighted(code: str, language: str, *classes: str) -> nodes.literal_block:
+    """Code to be shown in colours."""
+    node = nodes.literal_block(code, code, classes=list(classes))
+    node["language"] = language
+    return node
+
+
+class Python(SphinxDirective):
+    """A block of Python that is run where it stands; the page's blocks share their names."""
+
+    has_content = True
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        code = "\n".join(self.content)
+        block = blocks.Block("python", "", code, 0)
+        shown = [highlighted(code, "python", "run")]
+        if block.needs:
+            return shown
+        namespace = self.env.temp_data.setdefault("namespace", {"__name__": "page"})
+        with blocks.workplace(Path(WORK.name) / self.env.docname):
+            output = blocks.run_python(code, namespace)
+        return shown + ([highlighted(output.rstrip("\n"), "text", "output")] if output.strip() else [])
+
+
+class Console(SphinxDirective):
+    """Commands of this package, run, with what they print."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        text = "\n".join(self.content)
+        if blocks.Block("console", "", text, 0).needs:
+            return [highlighted(text, "console", "run")]
+        with blocks.workplace(Path(WORK.name) / self.env.docname):
+            results = blocks.run_console(text)
+        lines = [line for command, output in results for line in (command, output.rstrip("\n")) if line]
+        return [highlighted("\n".join(lines), "console", "run")]
+
+
+class Source(SphinxDirective):
+    """Code of the package as it is now, without its docstring, under a link to its reference."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"from": directives.unchanged, "to": directives.unchanged, "link": directives.unchanged}
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        code, place = sources.source_of(name, self.options.get("from", ""), self.options.get("to", ""))
+        caption = nodes.paragraph(classes=["source-caption"])
+        self.state.nested_parse(
+            StringList([f"{{py:obj}}`{name} <{self.options.get('link', name)}>` · {place}"]),
+            self.content_offset,
+            caption,
+        )
+        return [nodes.container("", caption, highlighted(code, "python", "source"), classes=["source"])]
+
+
+class Proof(SphinxDirective):
+    """The tests that prove what a page claims: what each says, and its code to unfold."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        return proofs([line.strip() for line in self.content if line.strip()])
+
+
+def proofs(identities: list[str]) -> list[nodes.Node]:
+    """A folded box for each test."""
+    found: list[nodes.Node] = []
+    for identity in identities:
+        said, code = sources.test_source(identity)
+        said = " ".join(said.split("\n\n")[0].split())
+        name = html.escape(f"tests/{identity}")
+        summary = f'<details class="proof"><summary>Proved by <code>{name}</code>'
+        summary += f"<span>{html.escape(said)}</span></summary>" if said else "</summary>"
+        found += [
+            nodes.raw("", summary, format="html"),
+            highlighted(code, "python"),
+            nodes.raw("", "</details>", format="html"),
+        ]
+    return found
+
+
+class Picture(SphinxDirective):
+    """A picture drawn now, for light pages and for dark ones; the directive's text is its caption."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        folder = DOCS / "_build" / "pictures"
+        name = self.arguments[0]
+        alt = pictures.draw(name, folder)
+        figure = nodes.figure(classes=["picture"])
+        for theme in ("light", "dark"):
+            image = nodes.image(uri=f"/_build/pictures/{name}-{theme}.svg", alt=alt, classes=[f"only-{theme}"])
+            figure += image
+        text = nodes.Element()
+        self.state.nested_parse(self.content, self.content_offset, text)
+        caption = nodes.caption("", "", *text[0].children)
+        figure += caption
+        return [figure]
+
+
+class Diagram(SphinxDirective):
+    """The data flow of a model, with the shapes of a real run, as text in the page."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.raw("", diagram.data_flow(), format="html")]
+
+
+class PublicNames(SphinxDirective):
+    """A list of every public function and class, each with its summary and a link to its reference."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        text = []
+        for name in sources.public_names():
+            module, _, short = name.rpartition(".")
+            if self.arguments and module != self.arguments[0]:
+                continue
+            thing = sources.resolve(name)
+            said = inspect.getdoc(thing) if callable(thing) else ""
+            summary = (said or "").splitlines()[0] if said else "a table of names"
+            summary = summary.replace(":func:", "").replace(":class:", "").replace("*", r"\*").replace("`", "")
+            text.append(f"- {{py:obj}}`{short} <{name}>`: {summary}")
+        node = nodes.container(classes=["public-names"])
+        self.state.nested_parse(StringList(text), self.content_offset, node)
+        return [node]
+
+
+def add_proofs(app: Sphinx, doctree: nodes.document) -> None:
+    """Name the tests on the pages that a command writes."""
+    identities = sources.PROOFS_OF_PAGES_WRITTEN_ELSEWHERE.get(app.env.docname, ())
+    if identities:
+        section = next(iter(doctree.findall(nodes.section)))
+        for node in reversed(proofs(list(identities))):
+            section.insert(1, node)
+
+
+def as_written(app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: Any, returns: Any) -> Any:
+    """Signatures show defaults and names; the shapes are in the docstring's parameters."""
+    return (signature, None) if signature is not None else None
+
+
+def visit_math(self: Any, node: nodes.math) -> None:
+    """Inline mathematics, which the browser's KaTeX replaces."""
+    self.body.append(f'<span class="katex-source">{html.escape(node.astext())}')
+    self.body.append("</span>")
+    raise nodes.SkipNode
+
+
+def visit_display_math(self: Any, node: nodes.math_block) -> None:
+    """Mathematics on lines of its own."""
+    self.body.append(f'<div class="katex-source display">{html.escape(node.astext())}')
+    self.body.append("</div>")
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register all this with Sphinx."""
+    for name, directive in {
+        "python": Python,
+        "console": Console,
+        "source": Source,
+        "proof": Proof,
+        "picture": Picture,
+        "diagram": Diagram,
+        "public-names": PublicNames,
+    }.items():
+        app.add_directive(name, directive)
+    app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
+    app.connect("doctree-read", add_proofs)
+    app.connect("autodoc-process-signature", as_written)
+    for script in ("katex/katex.min.js", "mathematics.js"):
+        app.add_js_file(script, loading_method="defer")
+    for style in ("katex/katex.min.css", "site.css"):
+        app.add_css_file(style)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -1,0 +1,87 @@
+"""Code taken from where it is: functions of the package without their docstrings, and tests by their names."""
+
+import ast
+import importlib
+import inspect
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from docs.builder.blocks import ROOT
+
+__all__ = ["public_names", "resolve", "source_of", "test_source"]
+
+PUBLIC_MODULES = ("nystrom_np", "nystrom_np.functional", "nystrom_np.testing")
+"""Whose ``__all__`` is what users call; ``nystrom_np.pipelines`` is offered by the first."""
+
+PROOFS_OF_PAGES_WRITTEN_ELSEWHERE = {
+    "benchmarks": ("benchmarks/test_benchmarks.py::test_the_page_is_written",),
+}
+"""Pages that a command writes cannot name the tests of that command themselves."""
+
+
+def public_names() -> list[str]:
+    """Every public function and class by the name under which users import it."""
+    modules = [importlib.import_module(name) for name in PUBLIC_MODULES]
+    return [f"{module.__name__}.{name}" for module in modules for name in module.__all__]
+
+
+def resolve(name: str) -> Any:
+    """The object of a dotted name."""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[cut:]:
+            thing = getattr(thing, part)
+        return inspect.unwrap(thing) if callable(thing) else thing
+    raise LookupError(f"no such name: {name}")
+
+
+def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
+    """Code of a function or class without its docstrings, and where it stands.
+
+    From the line that contains ``first`` to the one that contains ``last``, if these are given.
+    """
+    thing = resolve(name)
+    lines, number = inspect.getsourcelines(thing)
+    code = textwrap.dedent("".join(lines))
+    kept = code.splitlines()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            kept[docstring.lineno - 1 : docstring.end_lineno] = [None] * (docstring.end_lineno - docstring.lineno + 1)
+    kept = [line for line in kept if line is not None]
+    if first:
+        kept = kept[_only(kept, first) :]
+    if last:
+        kept = kept[: _only(kept, last) + 1]
+    place = Path(inspect.getsourcefile(thing)).relative_to(ROOT)
+    return textwrap.dedent("\n".join(kept)), f"{place.as_posix()}, line {number}"
+
+
+def _only(lines: list[str], part: str) -> int:
+    found = [index for index, line in enumerate(lines) if part in line]
+    if not found:
+        raise LookupError(f"no line of the source has {part!r}")
+    return found[0]
+
+
+def test_source(identity: str) -> tuple[str, str]:
+    """What a test's docstring says, and its code; ``identity`` is ``file.py::test_name``, the file below ``tests``."""
+    file, _, name = identity.partition("::")
+    path = ROOT / "tests" / file
+    if not path.is_file():
+        raise LookupError(f"no such file of tests: {file}")
+    text = path.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            code = "\n".join(text.splitlines()[start - 1 : node.end_lineno])
+            return inspect.cleandoc(ast.get_docstring(node) or ""), code
+    raise LookupError(f"no such test: {identity}")
+
+
+test_source.__test__ = False  # its name begins like a test's

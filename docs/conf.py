@@ -1,0 +1,47 @@
+"""Sphinx's configuration. Build the site with ``python -m docs``, which fetches and checks what this needs."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from nystrom_np import __version__
+
+project = "nystrom_np"
+project_copyright = "the authors of nystrom_np, Apache License 2.0"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "docs.builder.extension",
+]
+exclude_patterns = ["_build/**", "builder/**"]
+myst_enable_extensions = ["dollarmath", "deflist", "attrs_inline"]
+myst_fence_as_directive = ["python", "console"]
+myst_heading_anchors = 3
+default_role = "code"  # in numpydoc single backticks name parameters
+autodoc_typehints = "none"  # the docstrings give shapes and dtypes in words
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+napoleon_use_param = False
+add_module_names = False
+python_maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = "nystrom_np"
+html_static_path = ["_static", "_build/static"]
+html_math_renderer = "katex"
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#1b5e9b", "color-brand-content": "#1b5e9b"},
+    "dark_css_variables": {"color-brand-primary": "#7db8ee", "color-brand-content": "#7db8ee"},
+}
+pygments_style = "friendly"
+pygments_dark_style = "monokai"

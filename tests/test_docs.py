@@ -1,0 +1,176 @@
+"""The documentation: every block runs, every test and name it mentions exists, and the checks of the built site work.
+
+The site itself is built, with warnings as errors, and checked by ``python -m docs``, which CI runs.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docs.builder import blocks, checks, read, sources
+
+README = blocks.ROOT / "README.md"
+PAGES = [*blocks.pages(), README]
+OUTSIDE = {"sh", "text", "toml", "json"}  # shown, not run: shell is for CI (the README's), the rest is no code
+DIRECTIVES = {"source", "proof", "picture", "diagram", "public-names", "toctree", "eval-rst", "list-table"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_runs(page: Path, tmp_path: Path) -> None:
+    namespace: dict = {"__name__": "page"}
+    for block in blocks.blocks_of(page.read_text(encoding="utf-8")):
+        if block.needs:
+            assert block.needs == "network", f"{page.name}:{block.line} needs what no test has"
+            compile(block.text, page.name, "exec")
+        elif block.language == "python":
+            with blocks.workplace(tmp_path / "work"):
+                blocks.run_python(block.text, namespace)
+        elif block.language == "console":
+            with blocks.workplace(tmp_path / "work"):
+                assert blocks.run_console(block.text)
+        elif block.language == "source":
+            sources.source_of(block.argument, *_options(block.text))
+        elif block.language == "proof":
+            for identity in block.text.split():
+                sources.test_source(identity)
+        elif block.language == "pycon":  # run by doctest, where pytest is pointed at the file
+            assert page == README
+        else:
+            assert block.language in OUTSIDE | DIRECTIVES, f"{page.name}:{block.line}: {block.language!r} is not run"
+
+
+def _options(text: str) -> list[str]:
+    found = dict(re.findall(r"^:(from|to): *(.*)$", text, re.MULTILINE))
+    return [found.get("from", ""), found.get("to", "")]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_that_need_the_network(page: Path, tmp_path: Path) -> None:
+    for block in blocks.blocks_of(page.read_text(encoding="utf-8")):
+        if block.needs == "network":
+            with blocks.workplace(tmp_path / "work"):
+                blocks.run_python(block.text, {})
+
+
+def test_shell_commands_of_the_readme_are_those_that_ci_runs() -> None:
+    shell = [block for block in blocks.blocks_of(README.read_text(encoding="utf-8")) if block.language == "sh"]
+    assert [len(block.text.strip().splitlines()) for block in shell] == [1, 1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Links between pages and files; anchors are checked in the built site."""
+    text = blocks.FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"(?<!`)\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "#")):
+            continue
+        assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_pages_say_which_test_proves_them() -> None:
+    """All but the page that the benchmarks' command writes, to which the build adds what is named here."""
+    elsewhere = sources.PROOFS_OF_PAGES_WRITTEN_ELSEWHERE
+    for page in blocks.pages():
+        named = [block for block in blocks.blocks_of(page.read_text(encoding="utf-8")) if block.language == "proof"]
+        assert named or page.stem in elsewhere, page.name
+    for identities in elsewhere.values():
+        for identity in identities:
+            sources.test_source(identity)
+
+
+def test_the_read_as_a_script(tmp_path: Path) -> None:
+    """It runs from top to bottom, and prints what the page shows."""
+    text = read.PAGE.read_text(encoding="utf-8")
+    path = tmp_path / "annotated.py"
+    path.write_text(read.script(text), encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(path), str(blocks.ROOT)]
+    environment = {"PYTHONPATH": str(blocks.ROOT), "PYTHONIOENCODING": "utf-8", "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    namespace: dict = {}
+    for block in blocks.blocks_of(text):
+        if block.language == "python":
+            with blocks.workplace(tmp_path / "work"):
+                shown = blocks.run_python(block.text, namespace)
+            steady = [line for line in shown.splitlines() if not re.search(r"\de-\d", line)]
+            assert all(line in done.stdout for line in steady)
+        elif block.language == "source":
+            assert sources.source_of(block.argument, *_options(block.text))[0].splitlines()[-1] in done.stdout
+
+
+def test_the_read_as_a_notebook() -> None:
+    """All of the page's code and prose, in order, in the format's required fields."""
+    text = read.PAGE.read_text(encoding="utf-8")
+    book = json.loads(read.notebook(text))
+    assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
+    code = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    assert [block.text.strip() for block in blocks.blocks_of(text) if block.language == "python"] == [
+        cell for cell in code[1:] if not cell.startswith("show_source(")
+    ]
+    assert len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
+
+
+def test_a_block_is_run_as_a_session_would() -> None:
+    namespace: dict = {}
+    assert blocks.run_python("a = 2\nprint('two')\na + 1", namespace) == "two\n3\n"
+    assert blocks.run_python("b = a\nNone", namespace) == ""
+    assert blocks.run_python("[][a]  # raises IndexError", namespace) == "IndexError: list index out of range\n"
+    with pytest.raises(IndexError):
+        blocks.run_python("[][a]", namespace)
+    with pytest.raises(AssertionError, match="should raise KeyError"):
+        blocks.run_python("a  # raises KeyError", namespace)
+
+
+def test_a_command_that_fails_is_no_example(tmp_path: Path) -> None:
+    with blocks.workplace(tmp_path / "work"):
+        with pytest.raises(AssertionError, match="exit code 2"):
+            blocks.run_console("$ nystrom-np inspect nowhere")
+        assert "nowhere" in blocks.run_console("# exits with 2\n$ nystrom-np inspect nowhere")[1][1]
+
+
+def test_what_is_not_there_is_an_error() -> None:
+    with pytest.raises(LookupError, match="no such test"):
+        sources.test_source("test_docs.py::test_nothing")
+    with pytest.raises(LookupError, match="no line of the source"):
+        sources.source_of("nystrom_np.functional.softmax", first="no such line")
+    assert '"""' not in sources.source_of("nystrom_np.functional.softmax")[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ('<img src="a.svg">', "no alternative text"),
+        ('<svg role="img"></svg>', "no alternative text"),
+        ('<a href="nowhere.html">x</a>', "broken link"),
+        ('<a href="#nowhere">x</a>', "broken link"),
+        ('<script src="https://example.org/a.js"></script>', "from another host"),
+        ('<link rel="stylesheet" href="//example.org/a.css">', "from another host"),
+        ('<script src="missing.js"></script>', "not there"),
+        ('<img src="big.png" alt="a picture of very many bytes">', "bytes"),
+        ("", "no link to nystrom_np.functional.softmax"),
+    ],
+)
+def test_a_fault_of_the_site_is_found(tmp_path: Path, body: str, fault: str) -> None:
+    good = "".join(f'<a id="{name}" href="#{name}">x</a>' for name in sources.public_names())
+    page = tmp_path / checks.READ
+    (tmp_path / "a.svg").write_text("<svg/>")
+    (tmp_path / "big.png").write_bytes(bytes(checks.MOST_BYTES))
+    proof = '<details class="proof"></details>'
+    page.write_text(good + proof, encoding="utf-8")
+    assert checks.faults(tmp_path) == []
+    page.write_text((good if body else "") + proof + body, encoding="utf-8")
+    assert any(fault in found for found in checks.faults(tmp_path))
+    page.write_text(good, encoding="utf-8")
+    assert checks.faults(tmp_path) == [f"{checks.READ}: names no test that proves what it says"]
+
+
+def test_a_style_that_fetches_from_elsewhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a.css").write_text("@import 'https://fonts.example.org/a.css'; b { src: url(fonts/b.woff2) }")
+    assert [fault for fault in checks.faults(tmp_path) if "a.css" in fault] == [
+        "a.css: loads https://fonts.example.org/a.css from another host"
+    ]
