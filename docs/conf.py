@@ -39,6 +39,7 @@ html_static_path = ["_static", "_build/static"]
 html_math_renderer = "katex"
 html_copy_source = False
 html_show_sphinx = False
+html_domain_indices = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1b5e9b", "color-brand-content": "#1b5e9b"},
     "dark_css_variables": {"color-brand-primary": "#7db8ee", "color-brand-content": "#7db8ee"},

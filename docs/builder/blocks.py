@@ -55,7 +55,7 @@ def blocks_of(text: str) -> list[Block]:
 
 @contextlib.contextmanager
 def workplace(folder: Path) -> Iterator[None]:
-    """Work in a folder that has the shipped weights in it; a page's blocks share one, and so find each other's files."""
+    """Work in a folder that has the shipped weights in it; a page's blocks share one and each other's files."""
     before = Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "weights").exists():
