@@ -63,10 +63,8 @@ def data_flow() -> str:
         )
         if name != steps[-1][0]:
             parts.append(f'<path d="M{MIDDLE} {top + 40}v22m-4-6l4 6l4-6" fill="none" stroke="currentColor"/>')
-        parts.append(
         below = f'x="{MIDDLE - 12}" y="{top + 56}" font-size="12" text-anchor="end"'
         parts.append(f"<text {below}>{html.escape(shape)}</text>")
-        )
         top += 64
     first, last = places["project"], places["feed_forward"] + 40
     parts.append(
