@@ -426,6 +426,11 @@ def test_a_sequence_without_tokens_is_finite(model, branch, masking):
         assert_close(np.stack(out.attentions)[:, rows], np.full((1, rows.stop - rows.start, 2, 11, 11), 1 / 11), 1e-12)
 
 
+def test_nothing_but_padding_needs_no_position():
+    model = build(BODY, masking="invariant", num_hidden_layers=1, max_position_embeddings=1)
+    assert not model(token_ids(2, 5), attention_mask=np.zeros((2, 5))).last_hidden_state.any()
+
+
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_invariant_with_a_head_mask(branch):
     model, ids, mask = build(BODY, branch, masking="invariant"), token_ids(4, 16), masks(4, 16)

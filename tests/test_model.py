@@ -319,7 +319,8 @@ def test_chunks_of_the_feed_forward_change_nothing(branch, chunk):
         assert_close(one, other, 1e-13)
 
 
-def test_chunks_are_what_the_feed_forward_sees():
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_are_what_the_feed_forward_sees(chunk):
     """No more rows at once than the chunk has."""
     seen = []
 
@@ -327,9 +328,9 @@ def test_chunks_are_what_the_feed_forward_sees():
         seen.append(x.shape)
         return np.tanh(x)
 
-    build_another(BODY, hidden_act=act, chunk_size_feed_forward=3, num_hidden_layers=1)(token_ids(2, 12))
+    build_another(BODY, hidden_act=act, chunk_size_feed_forward=chunk, num_hidden_layers=1)(token_ids(2, 12))
     assert sum(rows for rows, _ in seen) == 24
-    assert max(rows for rows, _ in seen) <= 3
+    assert max(rows for rows, _ in seen) <= chunk
     assert {width for _, width in seen} == {24}
 
 
