@@ -31,6 +31,8 @@ EXAMPLES = 12
 
 OPTIONS = [
     "-q",
+    "-m",
+    "not slow and not reference and not network and not gpu",
     "-W",
     "ignore::pytest.PytestAssertRewriteWarning",
     "-p",
