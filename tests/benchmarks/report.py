@@ -281,7 +281,7 @@ def start_table(cases: Results) -> str:
 
 
 def gpu_section(gpu: Results) -> str:
-    title = "## On a GPU\n"
+    title = f"## On a GPU\n\n{GPU_NOTES}"
     if not gpu:
         empty = ["not measured"] * 4
         rows = [(case.title, *empty) for case in ON_A_GPU.values()]
@@ -315,6 +315,11 @@ def gpu_section(gpu: Results) -> str:
     return "\n".join(parts)
 
 
+GPU_NOTES = """\
+Kernels are launched one by one. A CUDA graph of a forward pass cannot be replayed: CuPy (14.2) refuses to capture the
+matrix products of cuBLAS ([cupy issue 6290](https://github.com/cupy/cupy/issues/6290)). TF32 is on only where the
+environment says `CUPY_TF32=1`, as in the run of that name.
+"""
 ON_A_GPU_HEAD = ("case", "nystrom_np", "transformers", "torch.compile", "share of the floor")
 
 
