@@ -7,10 +7,23 @@ import pytest
 
 from nystrom_np import NystromformerForMaskedLM, NystromformerModel
 from nystrom_np.array_module import DeviceError, array_module_of, device_of, fuse, move_like, to_device, to_numpy
+from nystrom_np.cli import main
 from nystrom_np.functional import ACTIVATIONS
 from tests import cuda
 from tests.backends import StrictArray, host_reads
-from tests.models import BODY, BRANCHES, CHOICE, MASKED_LM, MODELS, SEQUENCE, TOKEN, build, inputs_for, token_ids
+from tests.models import (
+    BODY,
+    BRANCHES,
+    CHOICE,
+    MASKED_LM,
+    MODELS,
+    SEQUENCE,
+    TOKEN,
+    build,
+    build_another,
+    inputs_for,
+    token_ids,
+)
 from tests.test_predict import LENGTHS, Source, assert_same, texts
 
 EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
@@ -82,6 +95,27 @@ def test_a_formula_is_compiled_once(cupy):
     for _ in range(2):
         np.testing.assert_array_equal(to_numpy(square(to_device(np.arange(3.0), "cuda"))), [0, 1, 4])
     assert len(made) == 1
+
+
+@pytest.mark.parametrize(("chunk", "rows"), [(0, [80]), (-1, [80]), (1, [1] * 80), (20, [20] * 4)])
+def test_rows_stay_together_unless_they_are_to_be_cut(chunk, rows, cupy):
+    """A device is parallel by itself: all positions at once, or as many as ``chunk_size_feed_forward`` says."""
+    seen = []
+    model = build_another(BODY, chunk_size_feed_forward=chunk, num_hidden_layers=1)
+    model.config.hidden_act = lambda x: seen.append(len(x)) or x
+    on_cuda(model)(token_ids(2, 40))
+    assert seen == rows
+
+
+def test_a_checkpoint_is_verified_there(cupy, capsys):
+    assert main(["verify", "tests/checkpoints/masked-lm-nystrom", "--device", "cuda"]) == 0
+    assert "agree" in capsys.readouterr().out
+
+
+def test_the_command_line_says_in_one_line_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert main(["verify", "tests/checkpoints/masked-lm-nystrom", "--device", "cuda"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 # --------------------------------------------------------------------------------------------------- many inputs
