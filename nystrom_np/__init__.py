@@ -12,6 +12,7 @@ from nystrom_np.model import (
     NystromformerForTokenClassification,
     NystromformerModel,
 )
+from nystrom_np.pipelines import pipeline
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __version__ = "0.1.0"
@@ -25,4 +26,5 @@ __all__ = [
     "NystromformerForTokenClassification",
     "NystromformerModel",
     "NystromformerTokenizer",
+    "pipeline",
 ]
