@@ -64,11 +64,13 @@ class Source(SphinxDirective):
     """Code of the package as it is now, without its docstring, under a link to its reference."""
 
     required_arguments = 1
-    option_spec: ClassVar = {"from": directives.unchanged, "to": directives.unchanged, "link": directives.unchanged}
+    option_spec: ClassVar = dict.fromkeys(("from", "to", "link", "with"), directives.unchanged)
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
         code, place = sources.source_of(name, self.options.get("from", ""), self.options.get("to", ""))
+        helpers = [sources.source_of(helper)[0] for helper in self.options.get("with", "").split()]
+        code = "\n\n\n".join([code, *helpers])
         caption = nodes.paragraph(classes=["source-caption"])
         self.state.nested_parse(
             StringList([f"{{py:obj}}`{name} <{self.options.get('link', name)}>` · {place}"]),

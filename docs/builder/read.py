@@ -31,8 +31,9 @@ def cells(text: str) -> list[tuple[str, str]]:
         if block.language == "python":
             found.append(("code", block.text.strip()))
         elif block.language == "source":
-            options = dict(re.findall(r"^:(from|to): *(.*)$", block.text, re.MULTILINE))
-            found.append(("code", f"show_source({block.argument!r}{_keywords(options)})"))
+            options = dict(re.findall(r"^:(from|to|with): *(.*)$", block.text, re.MULTILINE))
+            helpers = [f"show_source({helper!r})" for helper in options.pop("with", "").split()]
+            found.append(("code", "\n".join([f"show_source({block.argument!r}{_keywords(options)})", *helpers])))
     found.append(("prose", text[position:].strip()))
     return [(kind, part) for kind, part in found if part]
 
