@@ -53,7 +53,7 @@ TESTS = {
     "model/heads": ["tests/test_parity.py", "tests/test_model.py"],
     "model/packing": ["tests/test_masking.py"],
     "model/parameters": ["tests/test_model.py", "tests/test_checkpoint.py"],
-    "model/prediction": ["tests/test_predict.py"],
+    "model/prediction": ["tests/test_predict.py", "tests/test_cuda.py"],
     "model/base": ["tests/test_model.py", "tests/test_bad_inputs.py"],
     "model/nystromformer": ["tests/test_parity.py", "tests/test_model.py"],
     "model/encoder": ["tests/test_parity.py", "tests/test_masking.py", "tests/test_model.py"],
@@ -70,6 +70,7 @@ ALL_TESTS = [
     "tests/test_model.py",
     "tests/test_bad_inputs.py",
     "tests/test_device_checks.py",
+    "tests/test_cuda.py",
     "tests/test_predict.py",
     "tests/test_checkpoint.py",
 ]
