@@ -25,6 +25,7 @@ from nystrom_np.cli.answers import (
 from nystrom_np.cli.checks import add_demo, add_verify
 from nystrom_np.cli.common import BROKEN_PIPE, INTERRUPTED, WRONG, Parser
 from nystrom_np.cli.conversion import add_convert
+from nystrom_np.cli.embedding import add_embed
 from nystrom_np.cli.inspection import add_inspect
 
 __all__ = ["main"]
@@ -40,6 +41,7 @@ COMMANDS = (
     add_feature_extraction,
     add_inspect,
     add_convert,
+    add_embed,
 )
 
 

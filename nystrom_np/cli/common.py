@@ -30,6 +30,21 @@ def add_options(
         parser.add_argument("--device", default="cpu", help="cpu (the default), cuda or cuda:N")
 
 
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Give a command the fields of the configuration that choose between exact and Nyström attention."""
+    given = parser.add_argument_group(
+        "attention", "exact if both are equal; by default what the checkpoint's config.json says"
+    )
+    given.add_argument("--num-landmarks", type=positive, metavar="M", help="landmarks of Nyström attention")
+    given.add_argument("--segment-means-seq-len", type=positive, metavar="L", help="the length it was made for")
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields that were given."""
+    names = ("num_landmarks", "segment_means_seq_len")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
 def positive(text: str) -> int:
     """Return a positive whole number that is given as an argument."""
     if not text.isdecimal() or int(text) < 1:

@@ -1,0 +1,241 @@
+"""The lines of a file as vectors in another, in bounded memory; a run that was interrupted is taken up again."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nystrom_np.array_module import to_numpy
+from nystrom_np.growing import growing
+from nystrom_np.model import NystromformerModel
+from nystrom_np.parallel import thread_count
+from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
+from nystrom_np.pipelines.loading import load_whole, shipped_weights
+from nystrom_np.tokenization import NystromformerTokenizer
+
+__all__ = ["Embedded", "embed"]
+
+JSON_LINES = (".jsonl", ".ndjson")
+POOLING = ("mean", "first")
+LINES_PER_BATCH = 32
+
+
+class Embedded(NamedTuple):
+    """What `embed` made.
+
+    Attributes
+    ----------
+    output : Path
+        The file.
+    rows, width : int
+        Its shape: a vector for each line.
+    resumed_at : int
+        How many rows were there already when this run began.
+    """
+
+    output: Path
+    rows: int
+    width: int
+    resumed_at: int
+
+
+def embed(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None = None,
+    pooling: str = "mean",
+    field: str = "text",
+    dtype: str = "float32",
+    device: str = "cpu",
+    progress: bool | None = None,
+    **config_overrides: Any,
+) -> Embedded:
+    r"""Write a vector for each line of a file. After an interruption, the same call goes on where it was.
+
+    Parameters
+    ----------
+    source : str or path
+        A text file in UTF-8, each line a text, an empty one too; or JSON Lines, by the suffix ``.jsonl`` or
+        ``.ndjson``, each line a string or an object that has one under `field`.
+    output : str or path
+        A name that ends in ``.npy``, or in ``.safetensors`` for a file with one tensor, "embeddings". Row i is line i.
+    model : str or path, optional
+        A checkpoint's folder or its name on the Hugging Face Hub; the shipped masked language model by default.
+    pooling : {"mean", "first"}
+        The mean of the last hidden states of all tokens, or that of the first token, ``[CLS]``.
+    field : str
+        Where the text is in an object of JSON Lines.
+    dtype, device : str
+        As for ``from_pretrained``; the vectors have this dtype.
+    progress : bool, optional
+        Whether to show a progress bar; by default in a terminal.
+    **config_overrides
+        Fields of the configuration to change.
+
+    Returns
+    -------
+    Embedded
+
+    Raises
+    ------
+    FileExistsError
+        If the output exists, or what is there of it belongs to a run on another text, model or setting.
+    BlockingIOError
+        If another process is writing the same output.
+    OSError
+        If a file is missing, or cannot be written.
+    ValueError
+        If a line is not a text, which is known before anything is computed, or an argument is wrong.
+
+    Notes
+    -----
+    A text is cut to as many tokens as the model takes. Its vector does not depend on the lines around it: each is
+    computed alone, and its bytes are those of a run that was never interrupted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source, output = Path(folder) / "lines.txt", Path(folder) / "lines.npy"
+    ...     _ = source.write_text("Paris is the capital of France.\nA dog.\n")
+    ...     made = embed(source, output)
+    ...     np.load(output).shape == (made.rows, made.width) == (2, made.width)
+    True
+    """
+    output = Path(output)
+    if pooling not in POOLING:
+        raise ValueError(f"pooling must be one of {', '.join(POOLING)}; found {pooling!r}")
+    if output.suffix not in HEADERS:
+        raise ValueError(f"the output must be named *{' or *'.join(HEADERS)}; found {output.name!r}")
+    texts = _Texts(Path(source), field)
+    count = sum(1 for _ in texts)  # reads every line, so that a wrong one is known before any work is done
+    extract = _extractor(model, dtype, device, config_overrides)
+    width, kind = extract.model.config.hidden_size, extract.model.dtype
+    plan = _plan(texts, extract, pooling)
+    header = HEADERS[output.suffix](count, width, kind)
+    with growing(output, header, width * kind.itemsize, count, plan) as rows:
+        begun = rows.count
+        remaining = _batches(islice(texts, begun, None))
+        for batch in _with_bar(remaining, count, begun, progress):
+            vectors = np.stack([_pooled(tokens[0], pooling) for tokens in extract(batch)])
+            rows.append(vectors.astype(kind.newbyteorder("<"), copy=False).tobytes(), len(batch))
+        if texts.digest != plan["source"]:
+            raise OSError(f"{source} changed while it was read")
+    return Embedded(output, count, width, begun)
+
+
+class _Texts:
+    """The texts of a file, one a line; after each reading to the end, the digest of its bytes."""
+
+    def __init__(self, path: Path, field: str) -> None:
+        self.path = path
+        self.field = field
+        self.is_json = path.suffix.lower() in JSON_LINES
+        self.digest = ""
+
+    def __iter__(self) -> Iterator[str]:
+        digest = hashlib.sha256()
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                digest.update(line)
+                yield self._text(line, number)
+        self.digest = digest.hexdigest()
+
+    def _text(self, line: bytes, number: int) -> str:
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            value = json.loads(text) if self.is_json else text
+        except (ValueError, RecursionError) as error:
+            kind = "JSON" if self.is_json else "text in UTF-8"
+            raise ValueError(f"{self.path}, line {number} is not {kind}: {error}") from None
+        if isinstance(value, dict):
+            value = value.get(self.field)
+        if not isinstance(value, str):
+            expected = f"a string, or an object with a string under {self.field!r}"
+            raise ValueError(f"{self.path}, line {number} is not {expected}")
+        return value
+
+
+def _extractor(model: Any, dtype: str, device: str, config_overrides: dict[str, Any]) -> FeatureExtractionPipeline:
+    """Return the pipeline that turns texts into hidden states, each cut to the model's length."""
+    folder = shipped_weights() / "masked-lm" if model is None else model
+    tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    body = load_whole(NystromformerModel, folder, dtype, device, **config_overrides)
+    longest = min(tokenizer.model_max_length, body.config.max_position_embeddings)
+    arguments = {"truncation": True, "max_length": longest}
+    return FeatureExtractionPipeline(body, tokenizer, LINES_PER_BATCH, return_tensors="np", tokenize_kwargs=arguments)
+
+
+def _pooled(tokens: np.ndarray, pooling: str) -> np.ndarray:
+    """One vector (D,) of the hidden states (L, D) of a text."""
+    if pooling == "first":
+        return tokens[0]
+    return tokens.mean(axis=0, dtype=np.float64).astype(tokens.dtype)
+
+
+def _plan(texts: _Texts, extract: FeatureExtractionPipeline, pooling: str) -> dict[str, Any]:
+    """All that the bytes of the output depend on: a run goes on only with what it began with."""
+    from nystrom_np import __version__
+
+    model = extract.model
+    return {
+        "source": texts.digest,
+        "field": texts.field if texts.is_json else None,
+        "model": _digest_of(extract),
+        "pooling": pooling,
+        "dtype": model.dtype.name,
+        "device": model.device,
+        "lines per batch": LINES_PER_BATCH,
+        "threads": thread_count(),  # they cut matrices in pieces, which are not rounded as the whole is
+        "versions": f"nystrom_np {__version__}, NumPy {np.__version__}",
+    }
+
+
+def _digest_of(extract: FeatureExtractionPipeline) -> str:
+    """A digest of configuration, parameters and tokenizer, wherever they were loaded from."""
+    digest = hashlib.sha256(extract.model.config.to_json_string(use_diff=False).encode())
+    digest.update(extract.tokenizer.backend.to_str().encode())
+    for name, value in extract.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(to_numpy(value)).data)
+    return digest.hexdigest()
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    return iter(lambda: list(islice(texts, LINES_PER_BATCH)), [])
+
+
+def _with_bar(batches: Iterator[list[str]], total: int, begun: int, progress: bool | None) -> Iterator[list[str]]:
+    """The batches, with a progress bar that counts lines."""
+    from tqdm import tqdm  # here, since it is only needed here
+
+    hidden = None if progress is None else not progress
+    with tqdm(total=total, initial=begun, unit="line", disable=hidden) as bar:
+        for batch in batches:
+            yield batch
+            bar.update(len(batch))
+
+
+def _npy_header(rows: int, width: int, dtype: np.dtype) -> bytes:
+    header = io.BytesIO()
+    told = {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(header, told)
+    return header.getvalue()
+
+
+def _safetensors_header(rows: int, width: int, dtype: np.dtype) -> bytes:
+    """The length of the JSON in eight bytes, then the JSON: what the format asks for."""
+    tensor = {"dtype": f"F{8 * dtype.itemsize}", "shape": [rows, width]}
+    told = {"embeddings": {**tensor, "data_offsets": [0, rows * width * dtype.itemsize]}}
+    text = json.dumps(told).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+HEADERS = {".npy": _npy_header, ".safetensors": _safetensors_header}
