@@ -27,6 +27,7 @@ from nystrom_np.cli.common import BROKEN_PIPE, INTERRUPTED, WRONG, Parser
 from nystrom_np.cli.conversion import add_convert
 from nystrom_np.cli.embedding import add_embed
 from nystrom_np.cli.inspection import add_inspect
+from nystrom_np.cli.plotting import add_plot
 
 __all__ = ["main"]
 
@@ -42,6 +43,7 @@ COMMANDS = (
     add_inspect,
     add_convert,
     add_embed,
+    add_plot,
 )
 
 

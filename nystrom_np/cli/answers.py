@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nystrom_np.cli.common import AGREES, Commands, add_options, positive
+from nystrom_np.cli.common import AGREES, Commands, add_options, add_overrides, overrides, positive
 from nystrom_np.cli.inputs import Inputs, given, records_of, texts_of, whole
 from nystrom_np.pipelines import pipeline
 
@@ -82,6 +82,7 @@ def _add(commands: Commands, task: str, what: str) -> argparse.ArgumentParser:
         help="a checkpoint, or owner/name on the Hugging Face Hub; a shipped one by default",
     )
     command.add_argument("--file", metavar="FILE", help="where the input is; - is standard input")
+    add_overrides(command)
     add_options(command, _answer, ("float32", "float64", "float16"))
     return command
 
@@ -105,7 +106,13 @@ def _prompts(options: argparse.Namespace) -> Inputs:
 
 def _answer(options: argparse.Namespace) -> int:
     """Answer one input after the other. With ``--json`` a line each, which holds what the pipeline returns."""
-    pipe = pipeline(options.task, options.model, device=options.device, dtype=options.dtype or "float32")
+    pipe = pipeline(
+        options.task,
+        options.model,
+        device=options.device,
+        dtype=options.dtype or "float32",
+        model_kwargs=overrides(options),
+    )
     inputs = options.inputs(options)
     for number, (item, answer) in enumerate(_answers(pipe, inputs, options.chosen(options))):
         if options.json:

@@ -54,6 +54,7 @@ def pipeline(
     device: Any = "cpu",
     dtype: Any = "float32",
     batch_size: Any = 32,
+    model_kwargs: Any = None,
     **options: Any,
 ) -> Any:
     """Make a pipeline.
@@ -74,6 +75,8 @@ def pipeline(
         Of a checkpoint's parameters in memory.
     batch_size : int
         How many sequences are read and held at a time.
+    model_kwargs : dict, optional
+        Further arguments of ``from_pretrained``, such as ``{"num_landmarks": 32}``, to override the configuration.
     **options
         Of the task: see ``FillMaskOptions`` and its like. Each call may say otherwise.
 
@@ -105,7 +108,7 @@ def pipeline(
     model = shipped_weights() / SHIPPED[cls] if model is None else model
     if isinstance(model, str | os.PathLike):
         tokenizer = model if tokenizer is None else tokenizer
-        model = load_whole(cls.head, model, dtype, _device(device))
+        model = load_whole(cls.head, model, dtype, _device(device), **(model_kwargs or {}))
     if tokenizer is None:
         raise ValueError(f"{name} needs a tokenizer beside a model that is not a folder")
     if isinstance(tokenizer, str | os.PathLike):
