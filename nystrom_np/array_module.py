@@ -358,17 +358,20 @@ def special(module: Any) -> Any:
     return functions
 
 
-def overwrite(x: Array, function: Callable[[Array], Array]) -> Array:
-    """Return ``function(x)`` for a row-wise function, in the memory of x where this saves time.
+def overwrite(x: Array, function: Callable[..., Array], *beside: Array) -> Array:
+    """Return ``function(x, *beside)`` for a row-wise function, in the memory of x where this saves time.
 
-    NumPy takes fresh memory from the system for a large array and pays for each of its pages; CuPy keeps a pool.
+    On NumPy a few rows at a time go through all steps of the function while they lie in the cache, and no fresh
+    memory is taken from the system, which costs time for each of its pages. CuPy keeps a pool.
 
     Parameters
     ----------
     x : array of floats, (rows, width)
         Given up by the caller: its values may be gone.
     function : callable
-        Takes rows (n, width) to rows of the same shape and dtype, each row alone.
+        Takes rows (n, width), which it may change, and those beside them, which it may not, to rows of the same
+        shape and dtype, each row alone.
+    *beside : arrays, (rows, ...)
 
     Examples
     --------
@@ -377,10 +380,11 @@ def overwrite(x: Array, function: Callable[[Array], Array]) -> Array:
     array([[1., 2.]])
     """
     if get_array_module(x) is not np:
-        return function(x)
+        return function(x, *beside)
     rows = max(1, ELEMENTS_PER_BLOCK // x.shape[-1])
     for start in range(0, len(x), rows):
-        x[start : start + rows] = function(x[start : start + rows])
+        block = slice(start, start + rows)
+        x[block] = function(x[block], *(array[block] for array in beside))
     return x
 
 

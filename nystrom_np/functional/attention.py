@@ -17,8 +17,9 @@ QUERIES_PER_BLOCK = 256
 """Queries of one head that a thread handles at a time: enough for an efficient matrix product. More of them where
 there are few keys, so that blocks are worth a thread's while."""
 
-SCORES_PER_BLOCK = 1 << 20
-"""Scores that a thread holds at a time (4 MB in float32): longer rows are taken in pieces."""
+SCORES_PER_BLOCK = 1 << 18
+"""Scores that a thread holds at a time (1 MB in float32, so that they stay in the cache): longer rows are taken in
+pieces."""
 
 SCORES_WORTH_A_THREAD = 1 << 16
 """With fewer scores in all, handing work to threads costs more than it saves."""
@@ -125,6 +126,7 @@ def softmax_attention(
     key: Float[Array, "*batch keys dim"],
     value: Float[Array, "*batch keys values"],
     mask: Shaped[Array, "..."] | None = None,
+    out: Float[Array, "*batch queries values"] | None = None,
 ) -> Float[Array, "*batch queries values"]:
     """Softmax attention: ``softmax_attention_matrix(query, key, mask) @ value``, without holding the matrix.
 
@@ -139,11 +141,13 @@ def softmax_attention(
     value : array of floats, (..., keys, values)
     mask : array, broadcastable to (..., queries, keys), optional
         1 for the keys to attend to, 0 for those to leave out. A row of zeros gives equal weights.
+    out : array, (..., queries, values), optional
+        What to write the result to. It may be the query itself, if that is not needed any more.
 
     Returns
     -------
     array, (..., queries, values)
-        Dtype of the value.
+        Dtype of the value, or ``out``.
 
     References
     ----------
@@ -160,7 +164,7 @@ def softmax_attention(
         raise ValueError("softmax attention needs at least one key; found none")
     shape = (*query.shape[:-1], key.shape[-2])
     bias = None if mask is None else xp.broadcast_to(additive_mask(mask, widen(query[..., :0]).dtype), shape)
-    context = _empty_context(query, value)
+    context = _empty_context(query, value) if out is None else out
 
     def attend(block: tuple[tuple[int, ...], slice]) -> None:
         head, rows = block
@@ -187,7 +191,7 @@ def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], 
     """
     *heads, queries, keys = shape
     if xp is np and math.prod(shape) > SCORES_WORTH_A_THREAD:
-        rows = max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // (4 * keys))
+        rows = max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // keys)
         together = list(np.ndindex(*heads))
     else:
         rows = max(1, SCORES_ON_A_DEVICE // max(1, math.prod(heads) * keys))
@@ -200,7 +204,9 @@ def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], 
 def _attend(query: Array, key: Array, value: Array, bias: Array | None) -> Array:
     """Attention of one block of queries, its keys in pieces: softmax by a running maximum and a running sum.
 
-    Away from NumPy a block is small enough to be taken as it is defined.
+    Scores lie with the keys first, (..., keys, queries): NumPy takes a maximum or a sum over the keys of all queries
+    at once far faster than one query after the other. Away from NumPy a block is small enough to be taken as it is
+    defined.
     """
     xp = get_array_module(query)
     if xp is not np:
@@ -208,18 +214,19 @@ def _attend(query: Array, key: Array, value: Array, bias: Array | None) -> Array
         weights = softmax(scores if bias is None else widen(scores) + bias)
         return weights.astype(value.dtype, copy=False) @ value
     keys = key.shape[-2]
-    columns = max(1, SCORES_PER_BLOCK // query.shape[-2])
+    step = max(1, SCORES_PER_BLOCK // query.shape[-2])
     maximum, total, context = -math.inf, 0.0, 0.0
-    for start in range(0, keys, columns):
-        piece = slice(start, start + columns)
-        scores = widen(query @ key[..., piece, :].swapaxes(-1, -2))
+    for start in range(0, keys, step):
+        piece = slice(start, start + step)
+        scores = widen(key[..., piece, :] @ query.swapaxes(-1, -2))
         if bias is not None:
-            scores += bias[..., piece]
-        higher = xp.maximum(maximum, scores.max(axis=-1, keepdims=True))
+            scores += bias[..., piece].swapaxes(-1, -2)
+        higher = xp.maximum(maximum, scores.max(axis=-2, keepdims=True))
         scores -= higher
         weights = xp.exp(scores, out=scores)
-        shrink = xp.exp(maximum - higher)
-        total = total * shrink + weights.sum(axis=-1, keepdims=True)
-        context = context * shrink + weights.astype(value.dtype, copy=False) @ value[..., piece, :]
+        shrink = xp.exp(maximum - higher)  # (..., 1, queries), as are the maximum and the total
+        total = total * shrink + weights.sum(axis=-2, keepdims=True)
+        seen = weights.astype(value.dtype, copy=False).swapaxes(-1, -2) @ value[..., piece, :]
+        context = context * shrink.swapaxes(-1, -2) + seen
         maximum = higher
-    return context / total
+    return context / xp.swapaxes(total, -1, -2)

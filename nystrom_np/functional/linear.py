@@ -2,7 +2,7 @@
 
 from jaxtyping import Float, Integer
 
-from nystrom_np.array_module import Array
+from nystrom_np.array_module import Array, get_array_module
 
 __all__ = ["embedding", "linear"]
 
@@ -35,6 +35,7 @@ def linear(
     x: Float[Array, "*batch inputs"],
     weight: Float[Array, "outputs inputs"],
     bias: Float[Array, "outputs"] | None = None,
+    out: Float[Array, "*batch outputs"] | None = None,
 ) -> Float[Array, "*batch outputs"]:
     """Affine map: y = x Wᵀ + b, with W stored as PyTorch stores it.
 
@@ -43,6 +44,8 @@ def linear(
     x : array of floats, (..., inputs)
     weight : array of floats, (outputs, inputs)
     bias : array of floats, (outputs,), optional
+    out : array, (..., outputs), optional
+        What to write the result to.
 
     Returns
     -------
@@ -54,7 +57,9 @@ def linear(
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
     """
-    y = x.reshape(-1, x.shape[-1]) @ weight.T  # one product of two matrices, whatever the leading axes
+    xp, rows = get_array_module(x, weight), x.reshape(-1, x.shape[-1])
+    into = None if out is None else out.reshape(-1, len(weight))
+    y = xp.matmul(rows, weight.T, out=into)  # one product of two matrices, whatever the leading axes
     if bias is not None:
         y += bias  # y is ours: no second array
-    return y.reshape(*x.shape[:-1], len(weight))
+    return y.reshape(*x.shape[:-1], len(weight)) if out is None else out

@@ -272,6 +272,7 @@ def nystrom_attention(
     num_landmarks: int,
     mask: Shaped[Array, "..."] | None = None,
     pinv: Callable[[Array], Array] = iterative_pinv,
+    out: Float[Array, "*batch length values"] | None = None,
 ) -> Float[Array, "*batch length values"]:
     """Nyström attention, ``nystrom_attention_matrix(...) @ value`` in time and memory linear in the length.
 
@@ -289,11 +290,13 @@ def nystrom_attention(
         1 for real keys, 0 for padding.
     pinv : callable
         A → A⁺, as in :func:`nystrom_attention_matrix`.
+    out : array, (..., length, values), optional
+        What to write the result to. It may be the query itself, if that is not needed any more.
 
     Returns
     -------
     array, (..., length, values)
-        Dtype of the value. Half precision is computed in float32: an inverse magnifies rounding errors.
+        Dtype of the value, or ``out``. Half precision is computed in float32: an inverse magnifies rounding errors.
 
     Raises
     ------
@@ -319,5 +322,5 @@ def nystrom_attention(
     )
     kernel_2 = softmax_attention_matrix(query_landmarks, key_landmarks)
     seen_by_landmarks = softmax_attention(query_landmarks, wide_key, wide_value, mask)
-    context = softmax_attention(wide_query, key_landmarks, pinv(kernel_2) @ seen_by_landmarks)
-    return context.astype(value.dtype, copy=False)
+    context = softmax_attention(wide_query, key_landmarks, pinv(kernel_2) @ seen_by_landmarks, out=out)
+    return context if out is not None else context.astype(value.dtype, copy=False)

@@ -38,8 +38,9 @@ __all__ = [
     "self_attention",
 ]
 
-ROWS_PER_BLOCK = 1024
-"""Token positions that a thread takes through a row-wise step at a time."""
+ROWS_PER_BLOCK = 1536
+"""Token positions that a thread takes through a row-wise step at a time: the more, the less often the weights are
+packed for BLAS."""
 
 ROWS_WORTH_A_THREAD = 32
 """With fewer positions in all, handing them to threads costs more than it saves."""
@@ -108,6 +109,7 @@ def encoder_layer(
     head_mask: Shaped[Array, "heads"] | None = None,
     segments: Segments | None = None,
     output_attentions: bool = False,
+    room: Float[Array, "3 batch length dim"] | None = None,
 ) -> tuple[Float[Array, "batch length dim"], Any]:
     """One layer, normalised after each block: x ← LN(attention(x) + x), then x ← LN(feed-forward(x) + x).
 
@@ -125,6 +127,8 @@ def encoder_layer(
         Of a packed batch, B = 1: the positions of each sequence, which attends to itself alone.
     output_attentions : bool
         Whether to return the attention too.
+    room : array, (3, B, L, D), optional
+        What to write queries, keys and values to, so that all layers can share the memory.
 
     Returns
     -------
@@ -146,20 +150,23 @@ def encoder_layer(
     >>> x.shape, weights.shape
     ((1, 3, 4), (1, 2, 3, 3))
     """
-    context, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments, output_attentions)
+    attend = p["attention"]["self"]
+    context, weights = self_attention(attend, config, x, mask, head_mask, segments, output_attentions, room)
 
     output = p["attention"]["output"]
 
-    def after_attention(context: Array, x: Array) -> tuple[Array]:
-        x = add_and_norm(output["LayerNorm"], config, linear(context, **output["dense"]), x)
-        return (feed_forward(p, config, x),)
+    def after_attention(context: Array, x: Array, out: Array | None) -> tuple[Array]:
+        x = affine(output["dense"], context, partial(add_and_norm, output["LayerNorm"], config), x)
+        return (feed_forward(p, config, x, out),)
 
     (x,) = over_rows(after_attention, context, x, width=x.shape[-1], most=config.chunk_size_feed_forward)
     return x, weights
 
 
-def feed_forward(p: Parameters, config: NystromformerConfig, x: Float[Array, "*rows dim"]) -> Float[Array, "*rows dim"]:
-    """Position-wise feed-forward block: LN(W₂ act(W₁ x + b₁) + b₂ + x).
+def feed_forward(
+    p: Parameters, config: NystromformerConfig, x: Float[Array, "rows dim"], out: Float[Array, "rows dim"] | None = None
+) -> Float[Array, "rows dim"]:
+    """Position-wise feed-forward block: LN(W₂ act(W₁ x + b₁) + b₂ + x), written to ``out`` if given.
 
     References
     ----------
@@ -174,13 +181,45 @@ def feed_forward(p: Parameters, config: NystromformerConfig, x: Float[Array, "*r
     >>> feed_forward(p, config, np.ones((3, 4), np.float32)).shape
     (3, 4)
     """
-    hidden = overwrite(linear(x, **p["intermediate"]["dense"]), get_activation(config.hidden_act))
-    return add_and_norm(p["output"]["LayerNorm"], config, linear(hidden, **p["output"]["dense"]), x)
+    hidden = affine(p["intermediate"]["dense"], x, get_activation(config.hidden_act))
+    return affine(p["output"]["dense"], hidden, partial(add_and_norm, p["output"]["LayerNorm"], config), x, out=out)
+
+
+def affine(
+    p: Parameters,
+    x: Float[Array, "rows inputs"],
+    then: Callable[..., Array],
+    *beside: Float[Array, "rows outputs"],
+    out: Float[Array, "rows outputs"] | None = None,
+) -> Float[Array, "rows outputs"]:
+    """What a row-wise function makes of an affine map: then(x Wᵀ + b, …), written to ``out`` if given.
+
+    It is ``then(linear(x, **p), *beside)``. The product is one for all rows, since every product has to read all of
+    the weights; the bias and the function are applied to a few rows at a time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = {"weight": np.array([[3.0, 4.0]]), "bias": np.array([0.5])}
+    >>> affine(p, np.array([[1.0, 2.0]]), np.add, np.array([[100.0]]))
+    array([[111.5]])
+    """
+    y = linear(x, p["weight"], out=out)
+
+    def finish(y: Array, *beside: Array) -> Array:
+        y += p["bias"]
+        return then(y, *beside)
+
+    y = overwrite(y, finish, *beside)
+    if out is None or y is out:
+        return y
+    out[:] = y
+    return out
 
 
 def add_and_norm(
-    p: Parameters, config: NystromformerConfig, y: Float[Array, "*rows dim"], x: Float[Array, "*rows dim"]
-) -> Float[Array, "*rows dim"]:
+    p: Parameters, config: NystromformerConfig, y: Float[Array, "rows dim"], x: Float[Array, "rows dim"]
+) -> Float[Array, "rows dim"]:
     """End a block: LayerNorm(y + x), the block's result and its input. The result is given up."""
     y += x
     return layer_norm(y, **p, eps=config.layer_norm_eps)
@@ -194,6 +233,7 @@ def self_attention(
     head_mask: Shaped[Array, "heads"] | None = None,
     segments: Segments | None = None,
     output_attentions: bool = False,
+    room: Float[Array, "3 batch length dim"] | None = None,
 ) -> tuple[Float[Array, "batch length dim"], Any]:
     """Multi-head attention plus the convolution of the values, before the output projection.
 
@@ -201,7 +241,7 @@ def self_attention(
     ----------
     p : dict
         ``attention.self`` of a layer.
-    config, x, mask, head_mask, segments, output_attentions
+    config, x, mask, head_mask, segments, output_attentions, room
         As in :func:`encoder_layer`.
 
     Returns
@@ -226,16 +266,17 @@ def self_attention(
     >>> context.shape, weights
     ((1, 3, 4), None)
     """
-    query, key, value = project(p, config, x)
+    query, key, value = project(p, config, x, room)
+    context = query  # written over the queries, block by block when they have been read
     attend = partial(attention_with_skip, p, config, mask=mask, output_attentions=output_attentions)
     if segments is None:
-        context, weights = attend(query, key, value)
+        weights = attend(query, key, value, out=context)
     else:
-        context, weights = get_array_module(query).empty_like(query), {}
+        weights = {}
 
         def alone(sequence: int) -> None:
             part = (..., segments[sequence], slice(None))
-            context[part], weights[sequence] = attend(query[part], key[part], value[part])
+            weights[sequence] = attend(query[part], key[part], value[part], out=context[part])
 
         parallel_map(alone, list(segments), threads=threads_for(query))
     if head_mask is not None:
@@ -249,10 +290,11 @@ def attention_with_skip(
     query: Float[Array, "batch heads length head_dim"],
     key: Float[Array, "batch heads length head_dim"],
     value: Float[Array, "batch heads length head_dim"],
+    out: Float[Array, "batch heads length head_dim"],
     mask: Shaped[Array, "batch 1 rows length"] | None = None,
     output_attentions: bool = False,
-) -> tuple[Float[Array, "batch heads length head_dim"], Float[Array, "batch heads length columns"] | None]:
-    """Attention plus the depthwise convolution of the values, a skip connection around it.
+) -> Float[Array, "batch heads length columns"] | None:
+    """Write attention plus the depthwise convolution of the values, a skip connection around it, to ``out``.
 
     ``masking="original"`` blanks padding in queries and keys, so that it does not weigh in the landmarks, and in the
     values before the convolution.
@@ -261,16 +303,21 @@ def attention_with_skip(
     if config.masking == "original" and mask is not None and mask.shape[-2] == 1:
         real = mask.swapaxes(-1, -2).astype(query.dtype)  # (B, 1, L, 1)
         query, key, convolved = query * real, key * real, value * real
-    context, weights = attention(config, query, key, value, mask, output_attentions)
+    _, weights = attention(config, query, key, value, mask, output_attentions, out)
     if "conv" in p:
-        depthwise_conv(convolved, p["conv"]["weight"].astype(query.dtype, copy=False), add_to=context)
-    return context, weights
+        depthwise_conv(convolved, p["conv"]["weight"].astype(query.dtype, copy=False), add_to=out)
+    return weights
 
 
 def project(
-    p: Parameters, config: NystromformerConfig, x: Float[Array, "batch length dim"]
+    p: Parameters,
+    config: NystromformerConfig,
+    x: Float[Array, "batch length dim"],
+    room: Float[Array, "3 batch length dim"] | None = None,
 ) -> list[Float[Array, "batch heads length head_dim"]]:
     """Queries, keys and values of each head; queries and keys are divided by d^¼, so that q kᵀ is scaled by √d.
+
+    They are views of ``room`` if given, an array (3, B, L, D) that is overwritten.
 
     Examples
     --------
@@ -285,13 +332,14 @@ def project(
     heads = config.num_attention_heads
     scale = (width // heads) ** 0.25
 
-    def rows(x: Array) -> tuple[Array, Array, Array]:
-        query, key, value = linear(x, **p["query"]), linear(x, **p["key"]), linear(x, **p["value"])
-        query /= scale  # in place: they are ours
-        key /= scale
-        return query, key, value
+    def rows(x: Array, query: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
+        return (
+            affine(p["query"], x, lambda y: y / scale, out=query),
+            affine(p["key"], x, lambda y: y / scale, out=key),
+            linear(x, **p["value"], out=value),
+        )
 
-    projected = over_rows(rows, x, outputs=3, width=width)
+    projected = over_rows(rows, x, outputs=3, width=width, out=room)
     return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in projected]
 
 
@@ -317,12 +365,14 @@ def attention(
     value: Float[Array, "batch heads length head_dim"],
     mask: Shaped[Array, "batch 1 rows length"] | None = None,
     output_attentions: bool = False,
+    out: Float[Array, "batch heads length head_dim"] | None = None,
 ) -> tuple[Float[Array, "batch heads length head_dim"], Float[Array, "batch heads length columns"] | None]:
     """Exact or Nyström attention, whichever :func:`is_exact` says.
 
     Returns
     -------
     context : array, (B, H, L, d)
+        ``out`` if given, which may be the query.
     attention : array or None
         If asked for: the softmax matrix (B, H, L, L), or F A⁺ (B, H, L, m) of Nyström attention. Without it the
         context is computed in bounded memory.
@@ -336,18 +386,18 @@ def attention(
     >>> context.shape, weights.shape
     ((1, 1, 5, 4), (1, 1, 5, 2))
     """
+    xp, pinv = get_array_module(query), inverse(config)
     exact = is_exact(config, query.shape[-2])
-    pinv = inverse(config)
     if exact and not output_attentions:
-        return softmax_attention(query, key, value, mask), None
+        return softmax_attention(query, key, value, mask, out), None
     if exact:
         weights = softmax_attention_matrix(query, key, mask)
-        return weights @ value, weights
+        return xp.matmul(weights, value, out=out), weights
     if not output_attentions:
-        return nystrom_attention(query, key, value, config.num_landmarks, mask, pinv), None
+        return nystrom_attention(query, key, value, config.num_landmarks, mask, pinv, out), None
     kernel_1, kernel_2, kernel_3 = nystrom_kernels(query, key, config.num_landmarks, mask)
     weights = kernel_1 @ pinv(kernel_2).astype(query.dtype, copy=False)
-    return weights @ (kernel_3 @ value), weights
+    return xp.matmul(weights, kernel_3 @ value, out=out), weights
 
 
 def inverse(config: NystromformerConfig) -> Callable[[Array], Array]:
@@ -364,21 +414,27 @@ def threads_for(x: Array) -> int | None:
 
 
 def over_rows(
-    function: Callable[..., tuple[Array, ...]], *arrays: Array, outputs: int = 1, width: int, most: int = 0
+    function: Callable[..., tuple[Array, ...]],
+    *arrays: Array,
+    outputs: int = 1,
+    width: int,
+    most: int = 0,
+    out: Float[Array, "{outputs} batch length {width}"] | None = None,
 ) -> tuple[Float[Array, "batch length {width}"], ...]:
     """Apply a position-wise function to arrays (B, L, ·), in blocks of positions that threads share.
-
-    A block goes through all steps of the function while it lies in the cache, matrix products included.
 
     Parameters
     ----------
     function : callable
-        Takes a block of rows (n, ·) of each array, returns a tuple of arrays (n, width).
+        Takes a block of rows (n, ·) of each array and of each result (n, width), fills the latter and returns them.
+        On a device that is parallel itself it takes None for each result, and returns new arrays.
     *arrays : arrays, (B, L, ·)
     outputs, width : int
         How many results there are, and their last axis.
     most : int
         Rows to a block, if positive.
+    out : array, (outputs, B, L, width), optional
+        What to write the results to.
 
     Returns
     -------
@@ -387,7 +443,7 @@ def over_rows(
     Examples
     --------
     >>> import numpy as np
-    >>> over_rows(lambda x: (x + x,), np.ones((1, 2, 3)), width=3)
+    >>> over_rows(lambda x, out: (np.add(x, x, out=out),), np.ones((1, 2, 3)), width=3)
     (array([[[2., 2., 2.],
             [2., 2., 2.]]]),)
     """
@@ -396,16 +452,16 @@ def over_rows(
     rows = batch * length
     flat = [array.reshape(rows, array.shape[-1]) for array in arrays]
     if xp is not np and most <= 0:
-        return tuple(whole.reshape(batch, length, width) for whole in function(*flat))
-    # one array for all results: large ones come in huge pages, and the C library keeps what is freed for the next
-    out = xp.empty((outputs, rows, width), dtype=arrays[0].dtype)
+        return tuple(whole.reshape(batch, length, width) for whole in function(*flat, *[None] * outputs))
+    if out is None:
+        out = xp.empty((outputs, batch, length, width), dtype=arrays[0].dtype)
+    results = out.reshape(outputs, rows, width)
 
     def apply(block: slice) -> None:
-        for whole, part in zip(out, function(*(array[block] for array in flat)), strict=True):
-            whole[block] = part
+        function(*(array[block] for array in flat), *(result[block] for result in results))
 
     if most > 0 or rows >= ROWS_WORTH_A_THREAD:
         parallel_map(apply, row_blocks(rows, most if most > 0 else ROWS_PER_BLOCK), threads=threads_for(out))
     else:
         apply(slice(0, rows))
-    return tuple(out.reshape(outputs, batch, length, width))
+    return tuple(out)

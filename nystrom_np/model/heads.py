@@ -16,7 +16,7 @@ from nystrom_np.functional import (
     relu,
 )
 from nystrom_np.model.base import NystromformerPreTrainedModel
-from nystrom_np.model.encoder import over_rows
+from nystrom_np.model.encoder import affine, over_rows
 from nystrom_np.model.inputs import Checks, blank_padding, check_inputs, check_shape
 from nystrom_np.model.nystromformer import NystromformerModel
 from nystrom_np.model.packing import Encoded
@@ -151,9 +151,13 @@ class NystromformerForMaskedLM(_HeadedModel):
         p, config = self._tree["cls"]["predictions"], self.config
         words = self._tree["nystromformer"]["embeddings"]["word_embeddings"]["weight"]
 
-        def transform(x: Array) -> tuple[Array]:
-            hidden = get_activation(config.hidden_act)(linear(x, **p["transform"]["dense"]))
-            return (layer_norm(hidden, **p["transform"]["LayerNorm"], eps=config.layer_norm_eps),)
+        act, norm = get_activation(config.hidden_act), p["transform"]["LayerNorm"]
+
+        def finish(y: Array) -> Array:
+            return layer_norm(act(y), **norm, eps=config.layer_norm_eps)
+
+        def transform(x: Array, out: Array | None) -> tuple[Array]:
+            return (affine(p["transform"]["dense"], x, finish, out=out),)
 
         (transformed,) = over_rows(transform, x, width=config.hidden_size)
         return linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from nystrom_np.array_module import Array, within_memory
+import numpy as np
+
+from nystrom_np.array_module import Array, get_array_module, within_memory
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.model.base import NystromformerPreTrainedModel
 from nystrom_np.model.encoder import embed, encoder_layer
@@ -137,11 +139,13 @@ class NystromformerModel(NystromformerPreTrainedModel):
             self.compute_dtype,
         )
         segments = None if packing is None else packing.segments
+        # one piece of memory for all layers: a fresh one for each would cost time for all of its pages
+        room = np.empty((3, *x.shape), dtype=x.dtype) if get_array_module(x) is np else None
         states, attentions = [x], []
         for layer in range(config.num_hidden_layers):
             p = self._tree["encoder"]["layer"][str(layer)]
             head_mask = None if inputs.head_mask is None else inputs.head_mask[layer]
-            x, weights = encoder_layer(p, config, x, inputs.mask, head_mask, segments, with_attentions)
+            x, weights = encoder_layer(p, config, x, inputs.mask, head_mask, segments, with_attentions, room)
             if with_states:
                 states.append(x)
             if with_attentions:

@@ -27,7 +27,7 @@ DRAWN = 1 << 17
 TEXTBOOK_ARRAYS = 3
 """As many L × L arrays as the textbook form may hold at once."""
 
-Attention = Callable[[Any, Any, Any], Any]
+Attention = Callable[..., Any]
 
 
 def textbook(query: Any, key: Any, value: Any) -> Any:
@@ -35,8 +35,8 @@ def textbook(query: Any, key: Any, value: Any) -> Any:
     return softmax_attention_matrix(query, key) @ value
 
 
-def nystrom(query: Any, key: Any, value: Any) -> Any:
-    return nystrom_attention(query, key, value, LANDMARKS)
+def nystrom(query: Any, key: Any, value: Any, out: Any = None) -> Any:
+    return nystrom_attention(query, key, value, LANDMARKS, out=out)
 
 
 FORMS: dict[str, Attention] = {"dense": softmax_attention, "nystrom": nystrom, "textbook": textbook}
@@ -94,12 +94,17 @@ def against_length(
 
 
 def long(heads: int, lengths: Sequence[int], rounds: int, rest: float) -> dict[str, Any]:
-    """Nyström attention over very many tokens, all lengths in turn, as far as they fit into the memory."""
+    """Nyström attention over very many tokens, all lengths in turn, as far as they fit into the memory.
+
+    The context is written to memory that is there already, as the encoder does it: what the system takes to provide
+    fresh pages is not attention's, and far from proportional.
+    """
     bytes_a_token = 5 * heads * HEAD_DIM * 4  # queries, keys, values, context, and one to spare
     fitting = [length for length in lengths if length * bytes_a_token < available_bytes() / 2]
     if not fitting:
         raise MemoryError("there is too little free memory for the shortest sequence")
     arrays = draw(heads, max(fitting))
+    arrays.append(np.zeros_like(arrays[2]))
 
     def run(length: int) -> Run:
         return timed(lambda: nystrom(*(array[:, :length] for array in arrays)))

@@ -238,7 +238,8 @@ def million_table(cases: Results) -> str:
     ]
     left = [f"{length:,}" for length in case["left_out"]]
     return (
-        f"{title}\n{case['heads']} heads of 64, m={case['landmarks']}.\n\n"
+        f"{title}\n{case['heads']} heads of 64, m={case['landmarks']}. The context is written to memory that is there "
+        "already (`out=`), as the encoder does it.\n\n"
         + table(("tokens", "median (min … max)", "time / shortest", "extra memory"), rows)
         + (f"\nNot measured, too little free memory: {', '.join(left)}.\n" if left else "")
     )

@@ -112,6 +112,12 @@ def test_overwrite(backend: Backend) -> None:
             found = overwrite(backend.array(x), lambda rows: rows - rows.max(axis=-1, keepdims=True))
         np.testing.assert_array_equal(backend.numpy(found), expected)
         assert (found is x) == (backend.name == "numpy")
+        beside = np.arange(21.0).reshape(7, 3)
+        product = expected * beside
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(array_module, "ELEMENTS_PER_BLOCK", elements)
+            found = overwrite(backend.array(expected), lambda rows, others: rows * others, backend.array(beside))
+        np.testing.assert_array_equal(backend.numpy(found), product)
 
     law()
 

@@ -201,6 +201,23 @@ def test_order_of_the_keys(backend: Backend) -> None:
     law()
 
 
+def test_written_over_the_queries(backend: Backend) -> None:
+    """Each block of queries is read before its result takes its place, so that the numbers are the same."""
+
+    @cases(15)
+    @given(attention_cases(), blocks)
+    def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
+        key, mask = backend.array(case.key), optional(backend, case.mask)
+        out = backend.array(case.query.copy())
+        with tiny_blocks(*sizes):
+            expected = softmax_attention(backend.array(case.query), key, key, mask)
+            found = softmax_attention(out, key, key, mask, out=out)
+        assert found is out
+        np.testing.assert_array_equal(backend.numpy(out), backend.numpy(expected))
+
+    law()
+
+
 def test_long_rows() -> None:
     """With its real block sizes too, attention over more scores than one block holds is the definition."""
     generator = np.random.default_rng(0)

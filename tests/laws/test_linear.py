@@ -25,6 +25,10 @@ def test_linear(backend: Backend) -> None:
         found = linear(backend.array(x), backend.array(weight), None if bias is None else backend.array(bias))
         expected = (x[..., None, :] * weight).sum(axis=-1) + (0 if bias is None else bias)
         assert_close(backend.numpy(found), expected, 64 * shape[-1] * EPS)
+        out = backend.array(np.empty(expected.shape))
+        given_bias = None if bias is None else backend.array(bias)
+        assert linear(backend.array(x), backend.array(weight), given_bias, out=out) is out
+        np.testing.assert_array_equal(backend.numpy(out), backend.numpy(found))
 
     law()
 

@@ -493,3 +493,14 @@ def test_half_precision_is_computed_in_single(backend: Backend) -> None:
     inverse = iterative_pinv(backend.array(np.eye(3, dtype="float16")))
     assert inverse.dtype == "float32"
     assert svd_pinv(backend.array(np.eye(3, dtype="float16"))).dtype == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+def test_written_over_the_queries(dtype: str, backend: Backend) -> None:
+    """The context may take the place of the queries: their means are taken first, and each row is read before it."""
+    query, key, value = (np.random.default_rng(7).standard_normal((3, 2, 12, 4)) * 1.5).astype(dtype)
+    expected = nystrom_attention(*map(backend.array, (query, key, value)), 3)
+    out = backend.array(query.copy())
+    assert nystrom_attention(out, backend.array(key), backend.array(value), 3, out=out) is out
+    assert out.dtype == dtype
+    np.testing.assert_array_equal(backend.numpy(out), backend.numpy(expected))
