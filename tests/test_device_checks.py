@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
+from nystrom_np.model.encoder import threads_for
 from nystrom_np.model.inputs import Checks
 from tests.backends import host_reads, make_backend
 
@@ -87,3 +88,9 @@ def test_invariant_masking_reads_a_mask_of_the_host_without_the_device(device):
     with host_reads() as reads:
         model(IDS, [[1, 1, 1, 0], [1, 1, 0, 0]])
     assert reads.count == 0
+
+
+def test_work_on_a_device_is_queued_by_one_thread(device):
+    """It is parallel itself; threads are for NumPy, as many as there may be."""
+    assert threads_for(device.array(np.zeros(1))) == 1
+    assert threads_for(np.zeros(1)) is None

@@ -257,14 +257,14 @@ class NystromformerForSequenceClassification(_HeadedModel):
         if problem == "single_label_classification":
             check_shape("labels", labels, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
             labels = checks.array("labels", labels, "iu")
-            return cross_entropy(logits, checks.labels("labels", labels, classes).reshape(-1))
+            return cross_entropy(logits, checks.labels("labels", labels, classes).ravel())
         targets = move_like(labels, logits).astype(logits.dtype)
         if problem == "multi_label_classification":
             check_shape("labels", targets, (batch, classes), words="(batch, num_labels)")
             return binary_cross_entropy_with_logits(logits, targets)
         if classes == 1:
             check_shape("labels", targets, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
-            return mean_squared_error(logits[:, 0], targets.reshape(-1))
+            return mean_squared_error(logits.ravel(), targets.ravel())
         # the reference's broadcast: labels of one axis stand for a row of labels, not for a column of sequences
         allowed = [(batch, classes), (1, classes), (batch, 1), (1, 1), (classes,), (1,)]
         check_shape("labels", targets, *allowed, words="broadcastable to (batch, num_labels)")
@@ -591,7 +591,7 @@ def _token_loss(checks: Checks, encoded: Encoded, logits: Array, labels: Any) ->
     batch, length, classes = logits.shape
     labels = check_shape("labels", checks.array("labels", labels, "iu"), (batch, length), words="(batch, length)")
     labels = checks.labels("labels", blank_padding(labels, encoded.real, IGNORED), classes, IGNORED)
-    return cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), IGNORED)
+    return cross_entropy(logits.reshape(-1, classes), labels.ravel(), IGNORED)
 
 
 def _position_loss(checks: Checks, encoded: Encoded, logits: Array, name: str, positions: Any) -> Array:
@@ -600,7 +600,7 @@ def _position_loss(checks: Checks, encoded: Encoded, logits: Array, name: str, p
     batch, length = logits.shape
     positions = move_like(checks.array(name, positions, "iu"), logits)
     check_shape(name, positions, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
-    labels = xp.clip(positions.reshape(-1).astype("int64"), 0, length)
+    labels = xp.clip(positions.ravel().astype("int64"), 0, length)
     if encoded.real is not None:
         inside = np.pad(encoded.real, [(0, 0), (0, 1)])  # a position at padding is none of the sequence: ignored
         labels = xp.where(move_like(inside, labels)[xp.arange(batch), labels], labels, length)

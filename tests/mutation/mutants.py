@@ -54,8 +54,8 @@ RULES = {
     "annotation": "inside the annotation of an argument, a result or a variable: not behaviour",
     "message": "inside the arguments of an exception or of warnings.warn: the text of a message",
     "block size": (
-        f"inside the value of {', '.join(BLOCK_SIZES)}, or where {', '.join(COMPUTED_SIZES)} is computed from one: "
-        "where work is cut, not what comes out"
+        f"inside the value of {', '.join(BLOCK_SIZES)}, where {', '.join(COMPUTED_SIZES)} is computed from one, or in "
+        "a condition that compares with one: where work is cut, not what comes out"
     ),
     "identity": "a comparison of values made one of identity: the interpreter decides which numbers are one object",
     "fuse": "the decorator @fuse removed: it makes one GPU kernel of a formula, and nothing else",
@@ -222,6 +222,12 @@ class Layout:
         inside = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} if targets else set()
         if targets & set(BLOCK_SIZES) or (targets & set(COMPUTED_SIZES) and inside & set(BLOCK_SIZES)):
             yield "block size", node.value  # type: ignore[attr-defined]
+        if isinstance(node, (ast.If, ast.IfExp)):
+            if {name.id for name in ast.walk(node.test) if isinstance(name, ast.Name)} & set(BLOCK_SIZES):
+                condition = ast.copy_location(ast.Constant(None), node.test)
+                if isinstance(node, ast.If):  # with its "if", where a "not" is put
+                    condition.lineno, condition.col_offset = node.lineno, node.col_offset
+                yield "block size", condition
 
     def function(self, start: int) -> str:
         around = [(first, name) for first, last, name, _ in self.functions if first <= start < last]
