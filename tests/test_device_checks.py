@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
-from nystrom_np.model.encoder import threads_for
+from nystrom_np.array_module import DeviceError
+from nystrom_np.model.encoder import attention, attention_with_skip, encoder_layer, threads_for
 from nystrom_np.model.inputs import Checks
+from nystrom_np.model.parameters import draw, layer_shapes, tree
 from tests.backends import host_reads, make_backend
+from tests.models import CHOICE, MODELS
 
 CONFIG = NystromformerConfig(
     vocab_size=11, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, num_labels=3
@@ -94,3 +97,24 @@ def test_work_on_a_device_is_queued_by_one_thread(device):
     """It is parallel itself; threads are for NumPy, as many as there may be."""
     assert threads_for(device.array(np.zeros(1))) == 1
     assert threads_for(np.zeros(1)) is None
+
+
+@pytest.mark.parametrize("head", MODELS)
+def test_memory_that_does_not_suffice_is_one_sentence(head, monkeypatch):
+    """Whatever ran out of it: CuPy's own error is about bytes and pools."""
+
+    def exhausted(*_):
+        raise type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})("Out of memory")
+
+    monkeypatch.setattr(NystromformerModel, "encode", exhausted)
+    ids = IDS[:, None] if head is CHOICE else IDS
+    with pytest.raises(DeviceError, match=r"^the memory of the GPU does not suffice for this forward pass \(Out of"):
+        head(CONFIG)(ids)
+
+
+def test_attention_is_not_held_unless_asked_for():
+    p = tree(draw(CONFIG, layer_shapes(CONFIG), seed=0))
+    x, heads = np.ones((1, 4, 8), np.float32), np.ones((1, 2, 4, 4), np.float32)
+    assert encoder_layer(p, CONFIG, x)[1] is None
+    assert attention(CONFIG, heads, heads, heads)[1] is None
+    assert attention_with_skip(p["attention"]["self"], CONFIG, heads, heads, heads, heads.copy()) is None

@@ -426,6 +426,13 @@ def test_a_sequence_without_tokens_is_finite(model, branch, masking):
         assert_close(np.stack(out.attentions)[:, rows], np.full((1, rows.stop - rows.start, 2, 11, 11), 1 / 11), 1e-12)
 
 
+def test_padding_may_hold_anything_where_the_table_has_one_row():
+    model, ids = build(BODY, masking="invariant", num_hidden_layers=1, type_vocab_size=1), token_ids(2, 6)
+    mask = np.array([[1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 1, 1]])
+    found = model(ids, attention_mask=mask, token_type_ids=np.where(mask, 0, 9)).last_hidden_state
+    np.testing.assert_array_equal(found, model(ids, attention_mask=mask).last_hidden_state)
+
+
 def test_nothing_but_padding_needs_no_position():
     model = build(BODY, masking="invariant", num_hidden_layers=1, max_position_embeddings=1)
     assert not model(token_ids(2, 5), attention_mask=np.zeros((2, 5))).last_hidden_state.any()

@@ -222,12 +222,12 @@ class Layout:
         inside = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)} if targets else set()
         if targets & set(BLOCK_SIZES) or (targets & set(COMPUTED_SIZES) and inside & set(BLOCK_SIZES)):
             yield "block size", node.value  # type: ignore[attr-defined]
-        if isinstance(node, (ast.If, ast.IfExp)):
-            if {name.id for name in ast.walk(node.test) if isinstance(name, ast.Name)} & set(BLOCK_SIZES):
-                condition = ast.copy_location(ast.Constant(None), node.test)
-                if isinstance(node, ast.If):  # with its "if", where a "not" is put
-                    condition.lineno, condition.col_offset = node.lineno, node.col_offset
-                yield "block size", condition
+        test = node.test if isinstance(node, (ast.If, ast.IfExp)) else None
+        if test and {name.id for name in ast.walk(test) if isinstance(name, ast.Name)} & set(BLOCK_SIZES):
+            condition = ast.copy_location(ast.Constant(None), test)
+            if isinstance(node, ast.If):  # with its "if", where a "not" is put
+                condition.lineno, condition.col_offset = node.lineno, node.col_offset
+            yield "block size", condition
 
     def function(self, start: int) -> str:
         around = [(first, name) for first, last, name, _ in self.functions if first <= start < last]
