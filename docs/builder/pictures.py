@@ -36,12 +36,14 @@ THEMES = {
         "ink": "#1c1e21",
         "faint": "#b8bcc2",
         "map": "Blues",
+        "middle": "#ffffff",
         "lines": ["#1b5e9b", "#c2571a", "#4b7f2c", "#7a4fa3"],
     },
     "dark": {
         "ink": "#e3e6ea",
         "faint": "#555b63",
         "map": "magma",
+        "middle": "#131416",
         "lines": ["#7db8ee", "#f2a15f", "#9ccc78", "#c9a3ec"],
     },
 }
@@ -63,8 +65,8 @@ def draw(name: str, folder: Path) -> str:
             "axes.labelcolor": ink,
             "axes.edgecolor": ink,
             "axes.titlecolor": ink,
-            "axes.titlesize": 11,
-            "font.size": 11,
+            "axes.titlesize": 13,
+            "font.size": 13,
             "grid.color": colours["faint"],
             "grid.alpha": 0.5,
             "svg.hashsalt": "nystrom_np",
@@ -115,6 +117,13 @@ def new_figure(columns: int, width: float, height: float) -> tuple[Any, Any]:
     return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
 
 
+def diverging(theme: Theme) -> Any:
+    """Colours about zero, which looks like the page."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("difference", [theme["lines"][0], theme["middle"], theme["lines"][1]])
+
+
 def attention(theme: Theme) -> tuple[Any, str]:
     """Softmax attention of a real text, its approximation, and their difference, for a head of middling error."""
     model, _ = model_and_inputs()
@@ -131,7 +140,7 @@ def attention(theme: Theme) -> tuple[Any, str]:
     panels = (
         ("softmax attention", exact, theme["map"], 0.0, top),
         (f"Nyström, {landmarks} landmarks", near, theme["map"], 0.0, top),
-        ("difference", near - exact, "RdBu_r", -largest, largest),
+        ("difference", near - exact, diverging(theme), -largest, largest),
     )
     for axis, (title, matrix, colours, low, high) in zip(axes[0], panels, strict=True):
         shown = axis.imshow(matrix, cmap=colours, vmin=low, vmax=high, interpolation="nearest")
@@ -198,7 +207,7 @@ def error(theme: Theme) -> tuple[Any, str]:
     axis.set_xlabel("landmarks m")
     axis.set_ylabel("relative error, median of heads")
     axis.grid(True)
-    axis.legend(frameon=False, fontsize=8.5)
+    axis.legend(frameon=False, fontsize=10)
     said = "; ".join(
         f"{label}: {steps[0]:.2g} at {numbers[0]} landmarks, {steps[-1]:.2g} at {numbers[-1]} (exact inverse "
         f"{max(exact[-1], floor):.1g} or less)"
@@ -257,7 +266,7 @@ def convergence(theme: Theme) -> tuple[Any, str]:
     right.set_title("eigenvalues of A Z₀ (dashed: 3.25⁻⁶)")
     for axis in (left, right):
         axis.grid(True)
-    left.legend(frameon=False, fontsize=8.5)
+    left.legend(frameon=False, fontsize=10)
     return figure, (
         "Left: the residual of the iteration against the number of steps, from three initial values. Right: the "
         f"eigenvalues of A times the initial value, from the largest to the smallest. {'; '.join(said)}."

@@ -11,7 +11,15 @@ from docs.builder.blocks import ROOT
 
 __all__ = ["public_names", "resolve", "source_of", "test_source"]
 
-PUBLIC_MODULES = ("nystrom_np", "nystrom_np.functional", "nystrom_np.pipelines", "nystrom_np.testing")
+PUBLIC_MODULES = (
+    "nystrom_np",
+    "nystrom_np.functional",
+    "nystrom_np.pipelines",
+    "nystrom_np.convert",
+    "nystrom_np.embed",
+    "nystrom_np.plot",
+    "nystrom_np.testing",
+)
 """Whose ``__all__`` is what users call."""
 
 PROOFS_OF_PAGES_WRITTEN_ELSEWHERE = {
@@ -21,23 +29,25 @@ PROOFS_OF_PAGES_WRITTEN_ELSEWHERE = {
 
 
 def public_names() -> list[str]:
-    """Every public function and class by the name under which users import it."""
-    modules = [importlib.import_module(name) for name in PUBLIC_MODULES]
-    return [f"{module.__name__}.{name}" for module in modules for name in module.__all__]
+    """Every public function and class, by the first name under which users import it."""
+    names: dict[int, str] = {}
+    for path in PUBLIC_MODULES:
+        module = importlib.import_module(path)
+        for name in module.__all__:
+            names.setdefault(id(getattr(module, name)), f"{path}.{name}")
+    return list(names.values())
 
 
 def resolve(name: str) -> Any:
     """The object of a dotted name."""
-    parts = name.split(".")
-    for cut in range(len(parts), 0, -1):
-        try:
-            thing = importlib.import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[cut:]:
-            thing = getattr(thing, part)
-        return inspect.unwrap(thing) if callable(thing) else thing
-    raise LookupError(f"no such name: {name}")
+    first, *rest = name.split(".")
+    thing, path = importlib.import_module(first), first
+    for part in rest:
+        path = f"{path}.{part}"
+        if not hasattr(thing, part):  # a function may have its module's name: what is there goes first
+            importlib.import_module(path)
+        thing = getattr(thing, part)
+    return inspect.unwrap(thing) if callable(thing) else thing
 
 
 def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
