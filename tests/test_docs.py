@@ -5,6 +5,7 @@ The site itself is built, with warnings as errors, and checked by ``python -m do
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from docs.builder import blocks, checks, read, sources
+from nystrom_np.cli import _parser
 
 README = blocks.ROOT / "README.md"
 PAGES = [*blocks.pages(), README]
@@ -25,7 +27,11 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     for block in blocks.blocks_of(page.read_text(encoding="utf-8")):
         if block.needs:
             assert block.needs == "network", f"{page.name}:{block.line} needs what no test has"
-            compile(block.text, page.name, "exec")
+            if block.language == "python":
+                compile(block.text, page.name, "exec")
+            else:  # its commands and options exist
+                for command in re.findall(r"^\$ nystrom-np (.+)$", block.text, re.MULTILINE):
+                    _parser().parse_args(shlex.split(command))
         elif block.language == "python":
             with blocks.workplace(tmp_path / "work"):
                 blocks.run_python(block.text, namespace)
@@ -54,7 +60,10 @@ def test_blocks_that_need_the_network(page: Path, tmp_path: Path) -> None:
     for block in blocks.blocks_of(page.read_text(encoding="utf-8")):
         if block.needs == "network":
             with blocks.workplace(tmp_path / "work"):
-                blocks.run_python(block.text, {})
+                if block.language == "python":
+                    blocks.run_python(block.text, {})
+                else:
+                    assert blocks.run_console(block.text)
 
 
 def test_shell_commands_of_the_readme_are_those_that_ci_runs() -> None:

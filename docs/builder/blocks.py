@@ -19,6 +19,7 @@ RUN = ("python", "console")
 """Languages of blocks that are run. A block that needs what not every machine has is marked ``# needs: network``."""
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)\s*$", re.MULTILINE | re.DOTALL)
 RAISES = re.compile(r"#\s*raises\s+(\w+)\s*$")
+PUBLISHED = "uw-madison/"
 NEEDS = re.compile(r"^#\s*needs:\s*(\w+)", re.MULTILINE)
 
 
@@ -35,7 +36,9 @@ class Block:
     def needs(self) -> str:
         """What it needs and not every machine has, such as ``network``; empty for nothing."""
         found = NEEDS.search(self.text)
-        return found.group(1) if found else ""
+        if found:
+            return found.group(1)
+        return "network" if PUBLISHED in self.text else ""
 
 
 def pages() -> list[Path]:
