@@ -16,7 +16,7 @@ from nystrom_np import NystromformerForMaskedLM, NystromformerTokenizer, cli, co
 from nystrom_np.checkpoint import CheckpointError, widen_bfloat16
 from nystrom_np.demo import CLASSES
 from tests.hub_server import serving
-from tests.models import HEADS, MASKED_LM, MODELS, TOKEN, build
+from tests.models import HEADS, MASKED_LM, MODELS, TOKEN, build, build_another
 from tests.torch_files import Tensor, archive, state_dict
 
 Arrays = dict[str, np.ndarray]
@@ -308,7 +308,7 @@ def test_a_disk_that_does_not_keep_what_is_written(
         save = MASKED_LM.save_pretrained
 
         def forgetful(model: Any, folder: Path) -> None:
-            other = build.__wrapped__(MASKED_LM, dtype="float32")
+            other = build_another(MASKED_LM, dtype="float32")
             other.state_dict()["cls.predictions.bias"][3] += 1
             save(other, folder)
 

@@ -209,6 +209,15 @@ def test_what_is_wrong_is_said(
     fails(load, ConnectionError, "is not in the cache, and it cannot be fetched: .*refused", **where)
 
 
+def test_weights_that_were_not_fetched_before_the_network_was_gone(
+    hub: Hub, checkpoint: Path, where: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add(NAME, checkpoint)
+    NystromformerConfig.from_pretrained(NAME, **where)
+    no_network(monkeypatch)
+    fails(NystromformerModel.from_pretrained, ConnectionError, "model.safetensors of .* is not in the cache", **where)
+
+
 def test_files_that_a_repository_lacks(hub: Hub, checkpoint: Path, where: dict[str, Any]) -> None:
     (checkpoint / "tokenizer.json").unlink()
     (checkpoint / "model.safetensors").unlink()
