@@ -6,11 +6,12 @@ Every function returns a part of the data, to learn from or held out, as arrays 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from weights.recipes import text
 from weights.recipes.stories import Story, stories
@@ -141,32 +142,59 @@ def question_answering(tokenizer: Tokenizer, told: Iterable[Story]) -> Arrays:
     """Questions and stories, and the first and last piece of the answer."""
     told = list(told)
     pairs = [(one.question, one.story) for one in told]
-    positions = [_span(one, tokenizer.encode(*pair)) for one, pair in zip(told, pairs, strict=True)]
-    first, last = np.array(positions).T
+    spans = [(one.start, one.start + len(one.answer)) for one in told]
+    inside = [_within(tokenizer.encode(*pair), [span]) for pair, span in zip(pairs, spans, strict=True)]
+    first, last = np.array([(row.argmax(), LENGTH - 1 - row[::-1].argmax()) for row in inside]).T
     return encode(tokenizer, pairs) | {"start_positions": first, "end_positions": last}
 
 
-def _span(one: Story, encoded) -> tuple[int, int]:
-    begin, end = one.start, one.start + len(one.answer)
-    inside = [
-        place
-        for place, ((start, stop), sequence) in enumerate(zip(encoded.offsets, encoded.sequence_ids, strict=True))
-        if sequence == 1 and start < end and stop > begin
-    ]
-    return inside[0], inside[-1]
+def about_the_question(tokenizer: Tokenizer, told: Iterable[Story]) -> np.ndarray:
+    """Tell for each piece whether it is of a sentence about whom or what is asked."""
+    return np.array([_within(tokenizer.encode(one.question, one.story), one.about) for one in told])
+
+
+def _within(encoded: Encoding, spans: Iterable[tuple[int, int]], of: int = 1) -> np.ndarray:
+    """Tell which pieces of the first or the second text (0 or 1) lie within places of it."""
+    inside = np.zeros(LENGTH, dtype=bool)
+    for place, ((start, stop), text_) in enumerate(zip(encoded.offsets, encoded.sequence_ids, strict=True)):
+        inside[place] = text_ == of and any(start < end and stop > begin for begin, end in spans)
+    return inside
 
 
 def multiple_choice(tokenizer: Tokenizer, told: Iterable[Story]) -> Arrays:
-    """Stories with a question, each with four answers, and which of them is right."""
+    """Questions with a story, each with four answers, and which of them is right."""
+    pairs, labels, _ = _choices(told)
+    arrays = {name: array.reshape(-1, CHOICES, LENGTH) for name, array in encode(tokenizer, pairs).items()}
+    return arrays | {"labels": np.array(labels)}
+
+
+def hints(tokenizer: Tokenizer, told: Iterable[Story]) -> np.ndarray:
+    """Tell for each piece of a question with its story, (stories, choices, pieces, 3), what there is to know of it.
+
+    Is its sentence about whom or what is asked, is it of the right answer, and is it of the choice that is offered?
+    """
+    pairs, _, whole = _choices(told)
+    rows = []
+    for pair, one in zip(pairs, whole, strict=True):
+        encoded, begin = tokenizer.encode(*pair), len(one.question) + 1
+        about = [(begin + start, begin + stop) for start, stop in one.about]
+        answer = [(begin + one.start, begin + one.start + len(one.answer))]
+        chosen = [match.span() for match in re.finditer(pair[1], pair[0])]
+        rows.append(np.stack([_within(encoded, spans, of=0) for spans in (about, answer, chosen)], axis=-1))
+    return np.array(rows).reshape(-1, CHOICES, LENGTH, 3)
+
+
+def _choices(told: Iterable[Story]) -> tuple[list[tuple[str, str]], list[int], list[Story]]:
+    """Pairs of a question with its story and an answer, four a story; the right ones; and each pair's story."""
     rng = random.Random(SEED)
-    pairs, labels = [], []
+    pairs, labels, whole = [], [], []
     for one in told:
         answers = [one.answer, *one.others]
         rng.shuffle(answers)
         labels.append(answers.index(one.answer))
-        pairs += [(f"{one.story} {one.question}", answer) for answer in answers]
-    arrays = {name: array.reshape(-1, CHOICES, LENGTH) for name, array in encode(tokenizer, pairs).items()}
-    return arrays | {"labels": np.array(labels)}
+        pairs += [(f"{one.question} {one.story}", answer) for answer in answers]
+        whole += [one] * CHOICES
+    return pairs, labels, whole
 
 
 def split_stories() -> tuple[list[Story], list[Story]]:

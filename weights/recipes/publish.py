@@ -25,14 +25,18 @@ from tests.checkpoints.make import EVERYTHING, Task, Text, store
 from weights.recipes import inputs, text
 from weights.recipes.evaluate import TASKS, WEIGHTS
 
+WORDS = 8, 20
+"""The fewest and the most words of a held-out sentence that is stored."""
+
 
 def masked_lm(tokenizer: Any, data: Path) -> list[Text]:
-    """A definition, and a held-out gloss and sentence with their longest one-piece word masked."""
+    """A sentence, and a held-out gloss and sentence of prose with their longest one-piece word masked."""
     held_out = [text.split(documents, inputs.SEED)[1] for documents in text.corpora(data).values()]
-    whole = [random.Random(inputs.SEED).choice(documents)[0] for documents in held_out]
+    long = [[one for one, *_ in documents if WORDS[0] <= len(one.split()) <= WORDS[1]] for documents in held_out]
+    whole = [random.Random(inputs.SEED).choice(sentences) for sentences in long]
     hidden = [_hide(tokenizer, sentence) for sentence in whole]
     return [
-        Text("shown", ["A large bird that lives near [MASK].", "The capital of the [MASK] States is Washington."]),
+        Text("shown", ["The capital of the [MASK] States is Washington."]),
         Text("held out", hidden, {"labels": whole}, EVERYTHING),
     ]
 
@@ -51,9 +55,7 @@ def sequence_classification(tokenizer: Any, data: Path) -> list[Text]:
     sentences, labels = zip(*islice(text.labelled(data / "sst2" / "test.tsv"), 3), strict=True)
     return [
         Text("shown", ["A wonderful film, well played and full of life.", "The plot is thin and the jokes are dull."]),
-        Text(
-            "held out", [sentence for sentence, _ in reviews], {"labels": [label for _, label in reviews]}, EVERYTHING
-        ),
+        Text("held out", list(sentences), {"labels": list(labels)}, EVERYTHING),
     ]
 
 
@@ -87,10 +89,10 @@ def question_answering(tokenizer: Any, data: Path) -> list[Text]:
 def multiple_choice(tokenizer: Any, data: Path) -> list[Text]:
     """A story, and a held-out one with the number of the right answer."""
     one = inputs.split_stories()[1][0]
-    told = "Mary went to the kitchen. John moved to the garden. Mary walked to the office. Where is Mary?"
-    choices = [[f"{one.story} {one.question}", answer] for answer in (*one.others, one.answer)]
+    told = "Where is Mary? Mary went to the kitchen. John moved to the garden. Mary walked to the office."
+    choices = [[f"{one.question} {one.story}", answer] for answer in (*one.others, one.answer)]
     return [
-        Text("shown", [[[told, place] for place in ("kitchen", "garden", "office", "park")]]),
+        Text("shown", [[[told, place] for place in ("kitchen", "garden", "office", "bedroom")]]),
         Text("held out", [choices], {"labels": [inputs.CHOICES - 1]}, {"output_hidden_states": True}),
     ]
 
