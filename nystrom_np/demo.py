@@ -41,7 +41,7 @@ FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6
 
 STORY = "Mary went to the kitchen. John picked up the apple. Mary moved to the garden. John walked to the office."
 SHOWN: dict[str, tuple[str, dict[str, Any], tuple[Any, ...]]] = {
-    "masked-lm": ("fill-mask", {"top_k": 3}, ("Paris is the [MASK] of France.",)),
+    "masked-lm": ("fill-mask", {"top_k": 3}, ("The violin is a musical [MASK] with strings.",)),
     "sequence-classification": (
         "text-classification",
         {},
@@ -50,9 +50,9 @@ SHOWN: dict[str, tuple[str, dict[str, Any], tuple[Any, ...]]] = {
     "multiple-choice": (
         "multiple-choice",
         {"top_k": None},
-        ({"prompt": f"{STORY} What did John take last?", "choices": ["book", "apple", "key", "lamp"]},),
+        ({"prompt": f"What did John take last? {STORY}", "choices": ["book", "apple", "letter", "football"]},),
     ),
-    "token-classification": ("token-classification", {"aggregation_strategy": "first"}, ("The old man reads a book.",)),
+    "token-classification": ("token-classification", {"aggregation_strategy": "first"}, ("The old man reads a good book",)),
     "question-answering": ("question-answering", {}, ({"question": "Where is Mary?", "context": STORY},)),
 }
 """What each head is shown with: its pipeline, options, and inputs."""

@@ -78,7 +78,7 @@ def test_demo_shows_every_head(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(blocks) == HEADS
     for block in blocks.values():
         *_, answer, last = block.splitlines()
-        assert re.match(r"    ?[ \d]\d\.\d%  \S", answer)
+        assert re.match(r" {2,4}\d{1,3}\.\d%  \S", answer)
         assert re.search(r"\d ms; largest difference: float64 \S+ of 1\.0e-10 allowed, float32 \S+ of", last)
     assert "Paris is the [MASK] of France." in blocks["masked-lm"]
     assert re.search(r"All \d+ outputs agree with the reference's\.$", out.strip())
