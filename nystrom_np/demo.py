@@ -52,7 +52,11 @@ SHOWN: dict[str, tuple[str, dict[str, Any], tuple[Any, ...]]] = {
         {"top_k": None},
         ({"prompt": f"What did John take last? {STORY}", "choices": ["book", "apple", "letter", "football"]},),
     ),
-    "token-classification": ("token-classification", {"aggregation_strategy": "first"}, ("The old man reads a good book",)),
+    "token-classification": (
+        "token-classification",
+        {"aggregation_strategy": "first"},
+        ("The old man reads a good book",),
+    ),
     "question-answering": ("question-answering", {}, ({"question": "Where is Mary?", "context": STORY},)),
 }
 """What each head is shown with: its pipeline, options, and inputs."""

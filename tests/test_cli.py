@@ -80,7 +80,7 @@ def test_demo_shows_every_head(capsys: pytest.CaptureFixture[str]) -> None:
         *_, answer, last = block.splitlines()
         assert re.match(r" {2,4}\d{1,3}\.\d%  \S", answer)
         assert re.search(r"\d ms; largest difference: float64 \S+ of 1\.0e-10 allowed, float32 \S+ of", last)
-    assert "Paris is the [MASK] of France." in blocks["masked-lm"]
+    assert "The violin is a musical [MASK] with strings." in blocks["masked-lm"]
     assert re.search(r"All \d+ outputs agree with the reference's\.$", out.strip())
 
 
