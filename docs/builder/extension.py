@@ -94,7 +94,7 @@ def proofs(identities: list[str]) -> list[nodes.Node]:
     found: list[nodes.Node] = []
     for identity in identities:
         said, code = sources.test_source(identity)
-        said = " ".join(said.split("\n\n")[0].split())
+        said = " ".join(said.split("\n\n")[0].replace("`", "").split())
         name = html.escape(f"tests/{identity}")
         summary = f'<details class="proof"><summary>Proved by <code>{name}</code>'
         summary += f"<span>{html.escape(said)}</span></summary>" if said else "</summary>"
