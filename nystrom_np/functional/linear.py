@@ -57,9 +57,11 @@ def linear(
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
     """
-    xp, rows = get_array_module(x, weight), x.reshape(-1, x.shape[-1])
-    into = None if out is None else out.reshape(-1, len(weight))
-    y = xp.matmul(rows, weight.T, out=into)  # one product of two matrices, whatever the leading axes
+    rows = x.reshape(-1, x.shape[-1])  # one product of two matrices, whatever the leading axes
+    if out is None:
+        y = rows @ weight.T  # which CuPy starts sooner than matmul
+    else:
+        y = get_array_module(x, weight).matmul(rows, weight.T, out=out.reshape(-1, len(weight)))
     if bias is not None:
         y += bias  # y is ours: no second array
     return y.reshape(*x.shape[:-1], len(weight)) if out is None else out
