@@ -15,7 +15,7 @@ import pytest
 import tqdm.std
 
 from nystrom_np import NystromformerConfig, NystromformerModel
-from nystrom_np.model.prediction import batches, pad, with_progress
+from nystrom_np.model.prediction import batches, pad, trailing, with_progress
 from nystrom_np.outputs import ModelOutput
 from nystrom_np.parallel import thread_count
 from tests.models import (
@@ -281,6 +281,14 @@ def test_inputs_and_model_stay_as_they_were():
     assert mask.tolist() == [1, 0, 1, 1, 1, 0]
     assert model.config.to_dict() == config
     assert all(model.state_dict()[name] is value for name, value in values.items())
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 5])
+def test_items_are_handed_out_once_so_many_after_them_were_begun(distance):
+    begun = []
+    for number in trailing((begun.append(number) or number for number in range(4)), distance):
+        assert begun == list(range(min(number + distance + 1, 4)))
+    assert number == 3
 
 
 def test_padding_of_choices():
