@@ -83,7 +83,7 @@ def labelled(file: Path) -> Iterator[tuple[str, int]]:
     """Sentences and their labels, one a line."""
     for line in file.read_text(encoding="utf-8").splitlines():
         sentence, label = line.split("\t")
-        yield plain(re.sub("``|''", '"', sentence)), int(label)
+        yield re.sub("``|''", '"', plain(sentence)), int(label)
 
 
 def without_duplicates(documents: Iterable[Document]) -> list[Document]:
