@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nystrom_np.functional import embedding, linear
+from nystrom_np.model.encoder import affine
 from nystrom_np.testing import arrays
 from tests.backends import Backend
 from tests.laws.tools import assert_close, cases, eps, shapes
@@ -43,5 +44,21 @@ def test_embedding(backend: Backend) -> None:
         ids = np.array(data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))).reshape(shape)
         found = backend.numpy(embedding(backend.array(ids), backend.array(table)))
         np.testing.assert_array_equal(found, (ids[..., None] == np.arange(5)).astype(float) @ table)
+
+    law()
+
+
+def test_affine(backend: Backend) -> None:
+    """``affine(p, x, f, z)`` is f(x Wᵀ + b, z), and lies where the caller wants it (by its definition)."""
+
+    @cases(10)
+    @given(arrays((5, 3)), arrays((5, 2)), arrays((2, 3)), arrays((2,)))
+    def law(x: np.ndarray, beside: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
+        p = {"weight": backend.array(weight), "bias": backend.array(bias)}
+        expected = (x @ weight.T + bias) * beside
+        for out in (None, backend.array(np.full((5, 2), np.nan))):
+            found = affine(p, backend.array(x), lambda y, z: y * z, backend.array(beside), out=out)
+            assert out is None or found is out
+            assert_close(backend.numpy(found), expected, 1e-12)
 
     law()
