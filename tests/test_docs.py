@@ -21,6 +21,7 @@ OUTSIDE = {"sh", "text", "toml", "json"}  # shown, not run: shell is for CI (the
 DIRECTIVES = {"source", "proof", "picture", "diagram", "public-names", "toctree", "eval-rst", "list-table"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     namespace: dict = {"__name__": "page"}
