@@ -166,7 +166,9 @@ def test_a_local_folder_of_that_name_wins(
     assert hub.requests == []
 
 
-@pytest.mark.parametrize("name", [Path(NAME), "nystromformer-tiny", "a/b/c", "./a", "../a", "/absent/folder", "ä/b", "a/"])
+@pytest.mark.parametrize(
+    "name", [Path(NAME), "nystromformer-tiny", "a/b/c", "./a", "../a", "/absent/folder", "ä/b", "a/"]
+)
 def test_what_cannot_name_a_repository_is_a_folder(hub: Hub, name: str | Path) -> None:
     for load in (NystromformerConfig.from_pretrained, NystromformerTokenizer.from_pretrained):
         with pytest.raises(FileNotFoundError, match=r"no file .*config.json: a local folder|there is no folder"):
