@@ -34,7 +34,7 @@ __all__ = [
 Array = Any
 """What jaxtyping annotations wrap: an array of any backend (``Float[Array, "batch length dim"]``)."""
 
-ELEMENTS_PER_BLOCK = 1 << 17
+ELEMENTS_PER_BLOCK = 1 << 18
 """Elements that :func:`fuse` handles at a time on NumPy: few enough that a block and its temporaries stay in the
 cache, and enough that threads seldom wait for each other between two operations."""
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Num, Shaped
 
 from nystrom_np.array_module import Array, get_array_module
 from nystrom_np.functional.normalization import softmax, widen
-from nystrom_np.parallel import parallel_map
+from nystrom_np.parallel import parallel_map, row_blocks
 
 __all__ = ["additive_mask", "attention_scores", "softmax_attention", "softmax_attention_matrix"]
 
@@ -169,7 +169,7 @@ def softmax_attention(
     def attend(block: tuple[tuple[int, ...], slice]) -> None:
         head, rows = block
         block_bias = None if bias is None else bias[head][..., rows, :]
-        context[head][..., rows, :] = _attend(query[head][..., rows, :], key[head], value[head], block_bias)
+        _attend(query[head][..., rows, :], key[head], value[head], block_bias, out=context[head][..., rows, :])
 
     parallel_map(attend, list(_blocks(xp, shape)))
     return context
@@ -183,25 +183,27 @@ def _empty_context(query: Array, value: Array) -> Array:
     return xp.empty((*query.shape[:-1], value.shape[-1]), dtype=value.dtype)
 
 
-def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], slice]]:
-    """Cut scores of a shape (..., queries, keys) into (head, rows).
+def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
+    """Cut scores of a shape (..., heads, queries, keys) into (heads, rows).
 
-    Head by head for the threads of a CPU; all heads together where there is little to do, or where the device is
-    parallel by itself.
+    Some heads, or some rows of one, for each thread of a CPU; all heads together where there is little to do, or
+    where the device is parallel by itself.
     """
     *heads, queries, keys = shape
-    if xp is np and math.prod(shape) > SCORES_WORTH_A_THREAD:
-        rows = max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // keys)
-        together = list(np.ndindex(*heads))
-    else:
+    together: list[tuple[Any, ...]] = [()]
+    if xp is not np:
         rows = max(1, SCORES_ON_A_DEVICE // max(1, math.prod(heads) * keys))
-        together = [()]
-    for head in together:
+    else:
+        rows = max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // keys)
+        if heads and math.prod(shape) > SCORES_WORTH_A_THREAD:
+            groups = row_blocks(heads[-1], max(1, SCORES_PER_BLOCK // (queries * keys)))
+            together = [(*batch, group) for batch in np.ndindex(*heads[:-1]) for group in groups]
+    for some in together:
         for start in range(0, queries, rows):
-            yield head, slice(start, start + rows)
+            yield some, slice(start, start + rows)
 
 
-def _attend(query: Array, key: Array, value: Array, bias: Array | None) -> Array:
+def _attend(query: Array, key: Array, value: Array, bias: Array | None, out: Array) -> None:
     """Attention of one block of queries, its keys in pieces: softmax by a running maximum and a running sum.
 
     Scores lie with the keys first, (..., keys, queries): NumPy takes a maximum or a sum over the keys of all queries
@@ -212,21 +214,26 @@ def _attend(query: Array, key: Array, value: Array, bias: Array | None) -> Array
     if xp is not np:
         scores = query @ key.swapaxes(-1, -2)
         weights = softmax(scores if bias is None else widen(scores) + bias)
-        return weights.astype(value.dtype, copy=False) @ value
-    keys = key.shape[-2]
+        out[...] = weights.astype(value.dtype, copy=False) @ value
+        return
     step = max(1, SCORES_PER_BLOCK // query.shape[-2])
-    maximum, total, context = -math.inf, 0.0, 0.0
-    for start in range(0, keys, step):
+    so_far: Any = None  # the highest scores, the sums and the contexts of the pieces before
+    for start in range(0, key.shape[-2], step):
         piece = slice(start, start + step)
         scores = widen(key[..., piece, :] @ query.swapaxes(-1, -2))
         if bias is not None:
             scores += bias[..., piece].swapaxes(-1, -2)
-        higher = xp.maximum(maximum, scores.max(axis=-2, keepdims=True))
-        scores -= higher
+        highest = scores.max(axis=-2, keepdims=True)  # (..., 1, queries), as is the total
+        if so_far is not None:
+            highest = xp.maximum(highest, so_far[0])
+        scores -= highest
         weights = xp.exp(scores, out=scores)
-        shrink = xp.exp(maximum - higher)  # (..., 1, queries), as are the maximum and the total
-        total = total * shrink + weights.sum(axis=-2, keepdims=True)
-        seen = weights.astype(value.dtype, copy=False).swapaxes(-1, -2) @ value[..., piece, :]
-        context = context * shrink.swapaxes(-1, -2) + seen
-        maximum = higher
-    return context / xp.swapaxes(total, -1, -2)
+        total = weights.sum(axis=-2, keepdims=True)
+        context = weights.astype(value.dtype, copy=False).swapaxes(-1, -2) @ value[..., piece, :]
+        if so_far is not None:
+            before, total_before, context_before = so_far
+            shrink = xp.exp(before - highest)
+            total += total_before * shrink
+            context = context + context_before * shrink.swapaxes(-1, -2)
+        so_far = highest, total, context
+    xp.divide(context, total.swapaxes(-1, -2), out=out)

@@ -81,7 +81,11 @@ def log_softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*sha
 
 
 def layer_norm(
-    x: Float[Array, "*batch dim"], weight: Float[Array, "dim"], bias: Float[Array, "dim"], eps: float = 1e-5
+    x: Float[Array, "*batch dim"],
+    weight: Float[Array, "dim"],
+    bias: Float[Array, "dim"],
+    eps: float = 1e-5,
+    out: Float[Array, "*batch dim"] | None = None,
 ) -> Float[Array, "*batch dim"]:
     """Layer normalisation: (x − mean) / √(variance + ε) · weight + bias, over the last axis.
 
@@ -91,11 +95,13 @@ def layer_norm(
     weight, bias : arrays of floats, (dim,)
     eps : float
         Added to the variance, which divides by dim (not dim − 1).
+    out : array, (..., dim), optional
+        What to write the result to. It may be x itself, if that is not needed any more.
 
     Returns
     -------
     array
-        Same shape and dtype as x.
+        Same shape and dtype as x, or ``out``.
 
     References
     ----------
@@ -108,10 +114,15 @@ def layer_norm(
     array([-1.,  1.])
     """
     wide = widen(x)
-    y = wide - wide.mean(axis=-1, keepdims=True)
+    same = out is not None and out.dtype == wide.dtype  # then no other memory is needed
+    y = get_array_module(x).subtract(wide, wide.mean(axis=-1, keepdims=True), out=out if same else None)
     variance = (y * y).mean(axis=-1, keepdims=True)
     _scale_and_shift(y, variance, weight, bias, eps)
-    return y.astype(x.dtype, copy=False)
+    if out is None:
+        return y.astype(x.dtype, copy=False)
+    if not same:
+        out[...] = y
+    return out
 
 
 @fuse_in_place

@@ -38,7 +38,7 @@ __all__ = [
     "self_attention",
 ]
 
-ROWS_PER_BLOCK = 1536
+ROWS_PER_BLOCK = 2048
 """Token positions that a thread takes through a row-wise step at a time: the more, the less often the weights are
 packed for BLAS."""
 
@@ -222,7 +222,7 @@ def add_and_norm(
 ) -> Float[Array, "rows dim"]:
     """End a block: LayerNorm(y + x), the block's result and its input. The result is given up."""
     y += x
-    return layer_norm(y, **p, eps=config.layer_norm_eps)
+    return layer_norm(y, **p, eps=config.layer_norm_eps, out=y)
 
 
 def self_attention(
@@ -332,10 +332,14 @@ def project(
     heads = config.num_attention_heads
     scale = (width // heads) ** 0.25
 
+    def scaled(y: Array) -> Array:
+        y /= scale
+        return y
+
     def rows(x: Array, query: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
         return (
-            affine(p["query"], x, lambda y: y / scale, out=query),
-            affine(p["key"], x, lambda y: y / scale, out=key),
+            affine(p["query"], x, scaled, out=query),
+            affine(p["key"], x, scaled, out=key),
             linear(x, **p["value"], out=value),
         )
 
