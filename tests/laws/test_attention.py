@@ -16,6 +16,7 @@ from nystrom_np.functional import (
     softmax_attention,
     softmax_attention_matrix,
 )
+from nystrom_np.parallel import using_threads
 from nystrom_np.testing import AttentionCase, arrays, attention_cases, masks
 from tests.backends import Backend
 from tests.laws.tools import FLOATS, assert_close, cases, eps
@@ -229,6 +230,36 @@ def test_long_rows() -> None:
     with tiny_blocks(512, 1 << 19, 1 << 16):
         expected = softmax_attention_matrix(query, few) @ few
         assert_close(softmax_attention(query, few, few), expected, ROUNDING)
+
+
+@pytest.mark.parametrize(
+    ("threads", "shape", "groups"),
+    [
+        (1, (12, 128, 128), [12]),
+        (2, (12, 128, 128), [6, 6]),
+        (1, (12, 256, 256), [4, 4, 4]),
+        (1, (3, 512, 512), [1, 1, 1]),
+        (1, (2, 3, 512, 512), [1, 1, 1] * 2),
+        (1, (12, 64, 64), []),  # too little to share
+    ],
+)
+def test_heads_that_go_together(threads: int, shape: tuple[int, ...], groups: list[int]) -> None:
+    """As many heads as have a block's scores, so that no step is for a few numbers, and a share for each thread."""
+    with using_threads(threads):
+        blocks = list(attention._blocks(np, shape))
+    assert [len(range(*heads[-1].indices(shape[-3]))) for heads, _ in blocks if heads] == groups
+    seen = np.zeros(shape[:-1], int)
+    for heads, rows in blocks:
+        seen[heads][..., rows] += 1
+    assert (seen == 1).all()
+
+
+def test_blocks_of_a_device() -> None:
+    """All heads at once, and all queries that its memory has room for."""
+    assert list(attention._blocks(None, (8, 12, 512, 512))) == [((), slice(0, 2**28 // (8 * 12 * 512)))]
+    rows = [rows for _, rows in attention._blocks(None, (1, 12, 4096, 65_536))]
+    assert len(rows) == 13
+    assert rows[0] == slice(0, 341)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

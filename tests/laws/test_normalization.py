@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nystrom_np.functional import layer_norm, log_softmax, softmax, widen
 from nystrom_np.testing import arrays
 from tests.backends import Backend
-from tests.laws.tools import assert_close, cases, eps, float_arrays
+from tests.laws.tools import FLOATS, assert_close, cases, eps, float_arrays
 
 EPS = eps("float64")
 
@@ -144,6 +144,18 @@ def test_layer_norm_default_eps() -> None:
     """Without ε being given it is 1e-5, Nyströmformer's own (config of transformers 4.37.2)."""
     x = np.array([-1e-3, 1e-3])
     assert_close(layer_norm(x, np.ones(2), np.zeros(2)), x / np.sqrt(1e-6 + 1e-5), 4 * EPS)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_layer_norm_written_to_memory_that_is_there(dtype: str, backend: Backend) -> None:
+    """The numbers are those of a new array, over the input too, and in half precision."""
+    x = np.random.default_rng(0).standard_normal((7, 5)).astype(dtype)
+    weight, bias = (backend.array(np.linspace(start, 2, 5).astype(dtype)) for start in (0.5, -1))
+    expected = backend.numpy(layer_norm(backend.array(x), weight, bias))
+    given_up, other = backend.array(x.copy()), backend.array(np.empty_like(x))
+    for out, of in ((other, backend.array(x)), (given_up, given_up)):
+        assert layer_norm(of, weight, bias, out=out) is out
+        np.testing.assert_array_equal(backend.numpy(out), expected)
 
 
 def test_half_precision_does_not_overflow(backend: Backend) -> None:
