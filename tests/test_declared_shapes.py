@@ -6,7 +6,7 @@ from beartype.roar import BeartypeCallHintParamViolation, BeartypeCallHintReturn
 from jaxtyping import Float
 
 from nystrom_np import functional
-from tests import check, jaxtyped
+from tests.shapes import check, jaxtyped
 
 
 def test_arguments_of_one_call_agree():
