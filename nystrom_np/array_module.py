@@ -463,6 +463,8 @@ def _compiled(function: Callable[..., Any]) -> Callable[[Any], Callable[..., Any
 
 
 def _in_blocks(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    if x.ndim == 0:  # NumPy's operators return a number for it, which no step can be written over
+        return function(np.reshape(x, 1)).reshape(())
     if x.size <= ELEMENTS_PER_BLOCK:
         return function(x)
     flat = x.reshape(-1)  # a view for the contiguous arrays that products return, else one copy

@@ -112,9 +112,9 @@ def _tanh_gelu(x: Array, scale: float) -> Array:
     y = x * x
     y *= -2.0 * scale * 0.044715
     y -= 2.0 * scale
-    y *= x
+    y *= x  # −2u
     xp.exp(y, out=y)
-    y += 1.0
+    y += 1.0  # 1 + e⁻²ᵘ
     return xp.divide(x, y, out=y)
 
 

@@ -166,10 +166,10 @@ def softmax_attention(
     bias = None if mask is None else xp.broadcast_to(additive_mask(mask, widen(query[..., :0]).dtype), shape)
     context = _empty_context(query, value) if out is None else out
 
-    def attend(block: tuple[tuple[int, ...], slice]) -> None:
-        head, rows = block
-        block_bias = None if bias is None else bias[head][..., rows, :]
-        _attend(query[head][..., rows, :], key[head], value[head], block_bias, out=context[head][..., rows, :])
+    def attend(block: tuple[tuple[Any, ...], slice]) -> None:
+        heads, rows = block
+        block_bias = None if bias is None else bias[heads][..., rows, :]
+        _attend(query[heads][..., rows, :], key[heads], value[heads], block_bias, out=context[heads][..., rows, :])
 
     parallel_map(attend, list(_blocks(xp, shape)))
     return context
@@ -204,11 +204,11 @@ def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], 
 
 
 def _attend(query: Array, key: Array, value: Array, bias: Array | None, out: Array) -> None:
-    """Attention of one block of queries, its keys in pieces: softmax by a running maximum and a running sum.
+    """Write attention of one block of queries to ``out``, its keys in pieces: a running maximum and a running sum.
 
-    Scores lie with the keys first, (..., keys, queries): NumPy takes a maximum or a sum over the keys of all queries
-    at once far faster than one query after the other. Away from NumPy a block is small enough to be taken as it is
-    defined.
+    It may be the queries' memory, since they are read before. Scores lie with the keys first, (..., keys, queries):
+    NumPy takes a maximum or a sum over the keys of all queries at once far faster than one query after the other.
+    Away from NumPy a block is small enough to be taken as it is defined.
     """
     xp = get_array_module(query)
     if xp is not np:

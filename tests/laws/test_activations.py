@@ -74,6 +74,19 @@ def test_formula(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_array_without_axes(name: str, backend: Backend) -> None:
+    """A single number is any array's element: the shape changes nothing, and the number given is left as it was."""
+    x = np.array([-0.75, 1.25])
+    expected = backend.numpy(ACTIVATIONS[name](backend.array(x)))
+    for place in range(2):
+        one = backend.array(np.array(x[place]))
+        found = backend.numpy(ACTIVATIONS[name](one))
+        assert found.shape == ()
+        np.testing.assert_array_equal(found, expected[place])
+        np.testing.assert_array_equal(backend.numpy(one), x[place])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_extremes(name: str, backend: Backend) -> None:
     """Far out nothing overflows or becomes NaN: an activation tends to 0 or its bound below, to x or its
     bound above.
