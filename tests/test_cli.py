@@ -158,7 +158,7 @@ def test_verify_prints_a_line_for_each_output(checkpoints: Path, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("dtype", "error", "code"),
-    [("float64", 9e-11, 0), ("float64", 1.1e-10, 1), ("float32", 1e-4, 0), ("float32", 3e-4, 1)],
+    [("float64", 9e-11, 0), ("float64", 1.1e-10, 1), ("float32", 1e-4, 0), ("float32", 5e-4, 1)],
 )
 def test_verify_holds_each_dtype_to_its_bound(checkpoint: Path, dtype: str, error: float, code: int) -> None:
     # The reference's own float32 logits are 7.4e-5 from its float64 ones.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jaxtyping import Float
 
-from nystrom_np.array_module import Array, fuse, get_array_module, special
+from nystrom_np.array_module import Array, exponential, fuse, get_array_module, special
 
 __all__ = [
     "ACTIVATIONS",
@@ -109,11 +109,12 @@ def _tanh_gelu(x: Array, scale: float) -> Array:
     # −2u in products, since a power would take fifty times as long; where e⁻²ᵘ is ∞ the quotient is 0, as it should.
     # Every step is written over the last: x and one array of its size stay in the cache, three would not.
     xp = get_array_module(x)
+    exp, unit = exponential(xp)
     y = x * x
-    y *= -2.0 * scale * 0.044715
-    y -= 2.0 * scale
+    y *= -2.0 * scale * 0.044715 * unit
+    y -= 2.0 * scale * unit
     y *= x  # −2u
-    xp.exp(y, out=y)
+    exp(y, out=y)
     y += 1.0  # 1 + e⁻²ᵘ
     return xp.divide(x, y, out=y)
 

@@ -1,5 +1,6 @@
 """Softmax attention: the textbook form that holds every weight, and the same numbers in bounded memory."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -7,14 +8,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Num, Shaped
 
-from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.array_module import Array, exponential, get_array_module
 from nystrom_np.functional.normalization import softmax, widen
 from nystrom_np.parallel import parallel_map, row_blocks
 
 __all__ = ["additive_mask", "attention_scores", "softmax_attention", "softmax_attention_matrix"]
 
+Part = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""Of attention to some of the keys: the contexts (..., queries, values), the sums of the weights (..., queries, 1), and
+what was subtracted from the scores before they became weights, if anything was."""
+
 QUERIES_PER_BLOCK = 256
-"""Queries of one head that a thread handles at a time: enough for an efficient matrix product. More of them where
+"""Queries that a thread handles at a time: enough for an efficient matrix product. Up to twice as many, or more where
 there are few keys, so that blocks are worth a thread's while."""
 
 SCORES_PER_BLOCK = 1 << 18
@@ -23,6 +28,10 @@ pieces."""
 
 SCORES_WORTH_A_THREAD = 1 << 16
 """With fewer scores in all, handing work to threads costs more than it saves."""
+
+SAFE_SUMS = 2.0**-32, 2.0**64
+"""Where a query's exponentials have a sum between these, they are taken of the scores as they are: none has
+overflowed, and those that vanished would not have counted."""
 
 SCORES_ON_A_DEVICE = 1 << 28
 """Scores that a GPU holds at a time (1 GB in float32)."""
@@ -184,56 +193,97 @@ def _empty_context(query: Array, value: Array) -> Array:
 
 
 def _blocks(xp: Any, shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
-    """Cut scores of a shape (..., heads, queries, keys) into (heads, rows).
+    """Cut scores of a shape (..., heads, queries, keys) into (heads, rows), blocks that fit into a core's cache.
 
-    Some heads, or some rows of one, for each thread of a CPU; all heads together where there is little to do, or
-    where the device is parallel by itself.
+    All of few queries, of some heads; of many queries some, of all heads if they fit, since the heads of a query lie
+    side by side in memory. All heads together where there is little to do, or where the device is parallel by itself.
     """
-    *heads, queries, keys = shape
-    together: list[tuple[Any, ...]] = [()]
+    *outer, queries, keys = shape
     if xp is not np:
-        rows = max(1, SCORES_ON_A_DEVICE // max(1, math.prod(heads) * keys))
+        step = max(1, SCORES_ON_A_DEVICE // max(1, math.prod(outer) * keys))
+        yield from (((), slice(start, start + step)) for start in range(0, queries, step))
+        return
+    heads = outer[-1] if outer else 1
+    if queries <= max(QUERIES_PER_BLOCK, min(2 * QUERIES_PER_BLOCK, SCORES_PER_BLOCK // keys)):
+        groups = row_blocks(heads, max(1, SCORES_PER_BLOCK // max(1, queries * keys)))
+        rows = [slice(0, queries)]
     else:
-        rows = max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // keys)
-        if heads and math.prod(shape) > SCORES_WORTH_A_THREAD:
-            groups = row_blocks(heads[-1], max(1, SCORES_PER_BLOCK // (queries * keys)))
-            together = [(*batch, group) for batch in np.ndindex(*heads[:-1]) for group in groups]
-    for some in together:
-        for start in range(0, queries, rows):
-            yield some, slice(start, start + rows)
+        most = min(heads, max(1, SCORES_PER_BLOCK // (QUERIES_PER_BLOCK * keys)))
+        groups = [slice(start, start + most) for start in range(0, heads, most)]
+        rows = row_blocks(queries, max(QUERIES_PER_BLOCK, SCORES_PER_BLOCK // (most * keys)))
+    together: list[tuple[Any, ...]] = [()]
+    if outer and math.prod(shape) > SCORES_WORTH_A_THREAD:
+        together = [(*batch, group) for batch in np.ndindex(*outer[:-1]) for group in groups]
+    yield from itertools.product(together, rows)
 
 
 def _attend(query: Array, key: Array, value: Array, bias: Array | None, out: Array) -> None:
-    """Write attention of one block of queries to ``out``, its keys in pieces: a running maximum and a running sum.
+    """Write attention of one block of queries to ``out``, its keys in pieces: running sums of weights and contexts.
 
-    It may be the queries' memory, since they are read before. Scores lie with the keys first, (..., keys, queries):
-    NumPy takes a maximum or a sum over the keys of all queries at once far faster than one query after the other.
-    Away from NumPy a block is small enough to be taken as it is defined.
+    It may be the queries' memory, since they are read before. Away from NumPy a block is small enough to be taken as
+    it is defined.
     """
-    xp = get_array_module(query)
-    if xp is not np:
+    if get_array_module(query) is not np:
         scores = query @ key.swapaxes(-1, -2)
         weights = softmax(scores if bias is None else widen(scores) + bias)
         out[...] = weights.astype(value.dtype, copy=False) @ value
         return
     step = max(1, SCORES_PER_BLOCK // query.shape[-2])
-    so_far: Any = None  # the highest scores, the sums and the contexts of the pieces before
+    so_far: Any = None
     for start in range(0, key.shape[-2], step):
         piece = slice(start, start + step)
-        scores = widen(key[..., piece, :] @ query.swapaxes(-1, -2))
-        if bias is not None:
-            scores += bias[..., piece].swapaxes(-1, -2)
-        highest = scores.max(axis=-2, keepdims=True)  # (..., 1, queries), as is the total
-        if so_far is not None:
-            highest = xp.maximum(highest, so_far[0])
-        scores -= highest
-        weights = xp.exp(scores, out=scores)
-        total = weights.sum(axis=-2, keepdims=True)
-        context = weights.astype(value.dtype, copy=False).swapaxes(-1, -2) @ value[..., piece, :]
-        if so_far is not None:
-            before, total_before, context_before = so_far
-            shrink = xp.exp(before - highest)
-            total += total_before * shrink
-            context = context + context_before * shrink.swapaxes(-1, -2)
-        so_far = highest, total, context
-    xp.divide(context, total.swapaxes(-1, -2), out=out)
+        part_bias = None if bias is None else bias[..., piece]
+        part = _unnormalised(query, key[..., piece, :], value[..., piece, :], part_bias)
+        so_far = part if so_far is None else _together(so_far, part)
+    context, total, _ = so_far
+    context /= total
+    out[...] = context
+
+
+def _unnormalised(query: np.ndarray, key: np.ndarray, value: np.ndarray, bias: np.ndarray | None) -> Part:
+    """Attention to a piece of the keys before the division by the sums.
+
+    The exponentials are taken of the scores as they are, and only where the sums show that one has overflowed, or that
+    all of a row have vanished, again of the scores minus their maximum: moderate scores need neither to be found.
+    """
+    exp, _ = exponential(np)
+    weights, shift = _scores(query, key, bias), None
+    ones = np.ones(weights.shape[-1], weights.dtype)  # BLAS sums in half of NumPy's time
+    with np.errstate(over="ignore", under="ignore"):
+        exp(weights, out=weights)
+        total = (weights @ ones)[..., None]
+    if total.size and not (total.min() >= SAFE_SUMS[0] and total.max() <= SAFE_SUMS[1]):  # also if one is NaN
+        weights = _scores(query, key, bias)
+        shift = weights.max(axis=-1, keepdims=True)
+        weights -= shift
+        exp(weights, out=weights)
+        total = (weights @ ones)[..., None]
+    return weights @ widen(value), total, shift
+
+
+def _together(one: Part, other: Part) -> Part:
+    """Attention to two pieces of the keys, whose exponentials are brought to the same shift."""
+    if one[2] is None and other[2] is None:
+        return one[0] + other[0], one[1] + other[1], None
+    exp, _ = exponential(np)
+    shift, shift_other = (np.zeros_like(total) if shift is None else shift for _, total, shift in (one, other))
+    highest = np.maximum(shift, shift_other)
+    shrink, shrink_other = exp(shift - highest), exp(shift_other - highest)
+    return one[0] * shrink + other[0] * shrink_other, one[1] * shrink + other[1] * shrink_other, highest
+
+
+def _scores(query: np.ndarray, key: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """Scores (..., queries, keys) in the unit of :func:`exponential`.
+
+    The longer of the last two axes lies outermost in memory, which is the order that BLAS writes fastest, and the
+    shorter array is the one that is scaled.
+    """
+    _, unit = exponential(np)
+    if query.shape[-2] < key.shape[-2]:
+        scores = (key @ (query * unit).swapaxes(-1, -2)).swapaxes(-1, -2)
+    else:
+        scores = query @ (key * unit).swapaxes(-1, -2)
+    scores = widen(scores)
+    if bias is not None:
+        scores += bias
+    return scores

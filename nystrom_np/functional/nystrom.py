@@ -7,11 +7,13 @@ landmark keys, landmarks against landmarks (inverted), and the landmark queries 
 from collections.abc import Callable
 from typing import Literal
 
+import numpy as np
 from jaxtyping import Float, Shaped
 
 from nystrom_np.array_module import Array, get_array_module
 from nystrom_np.functional.attention import softmax_attention, softmax_attention_matrix
 from nystrom_np.functional.normalization import widen
+from nystrom_np.parallel import parallel_map
 
 __all__ = [
     "initial_inverse",
@@ -316,9 +318,9 @@ def nystrom_attention(
     True
     """
     wide_query, wide_key, wide_value = widen(query), widen(key), widen(value)
-    query_landmarks, key_landmarks = (
-        segment_means(wide_query, num_landmarks),
-        segment_means(wide_key, num_landmarks),
+    threads = None if get_array_module(query) is np else 1
+    query_landmarks, key_landmarks = parallel_map(
+        lambda x: segment_means(x, num_landmarks), [wide_query, wide_key], threads
     )
     kernel_2 = softmax_attention_matrix(query_landmarks, key_landmarks)
     seen_by_landmarks = softmax_attention(query_landmarks, wide_key, wide_value, mask)

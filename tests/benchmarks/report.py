@@ -51,7 +51,7 @@ def sections(results: Results, plots: Sequence[str]) -> Iterable[str]:
 
 METHOD = """\
 Times are medians of single runs, with the shortest and the longest in brackets. Every contestant runs once
-uncounted; then they take turns within one session, with a pause of 0.06 s between them, so that the threads
+uncounted; then they take turns within one session, with a pause of 0.25 s between them, so that the threads
 of one have come to rest before the next begins and a slow moment of the machine meets all of them.
 transformers, torch.compile and ONNX Runtime run in a process of their own, from the same checkpoint file,
 with the same inputs and as many threads. All are in float32. Outputs are compared before anything is timed.

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-REST = 0.06
-"""Seconds between two contestants: BLAS and OpenMP threads go on spinning for about 0.03 s after their last
-product, and would take a core from whoever comes next."""
+REST = 0.25
+"""Seconds between two contestants: BLAS and OpenMP threads go on spinning for up to 0.12 s after their last product
+(measured as processor time during a pause), and would take a core from whoever comes next."""
 
 Run = Callable[[], float]
 """Does the work once and returns the seconds that it took."""

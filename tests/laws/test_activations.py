@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 from hypothesis import given
 
-from nystrom_np import functional
+from nystrom_np import array_module, functional
 from nystrom_np.array_module import ELEMENTS_PER_BLOCK
 from nystrom_np.functional import ACTIVATIONS, get_activation
 from tests.backends import Backend
@@ -132,6 +132,14 @@ def test_reflection(backend: Backend) -> None:
             assert_close(difference, x, 16 * eps(x.dtype), name)
 
     law()
+
+
+@pytest.mark.parametrize("vector_exp2", [True, False])
+def test_gelu_new_by_either_exponential(vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The formula's values, whichever exponential of NumPy's they are made of."""
+    monkeypatch.setattr(array_module, "_has_vector_exp2", lambda: vector_exp2)
+    x = np.linspace(-9.0, 9.0, 1001)
+    np.testing.assert_allclose(functional.gelu_new(x), tanh_gelu(x), rtol=1e-13, atol=1e-15)
 
 
 def test_gelu_new_is_near_gelu(backend: Backend) -> None:

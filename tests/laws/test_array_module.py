@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nystrom_np import array_module
 from nystrom_np.array_module import (
     device_of,
+    exponential,
     fuse,
     get_array_module,
     move_like,
@@ -72,6 +73,31 @@ def test_special(backend: Backend) -> None:
     np.testing.assert_allclose(
         found, [-1.1283791670955126e-9, 0, 1.1283791670955126e-9, 0.5204998778130465], rtol=1e-14
     )
+
+
+@pytest.mark.parametrize("vector_exp2", [True, False])
+def test_exponential(backend: Backend, vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """eˣ = exp(unit · x), by NumPy's 2ʸ where that is fast."""
+    monkeypatch.setattr(array_module, "_has_vector_exp2", lambda: vector_exp2)
+    exp, unit = exponential(backend.xp)
+    assert (unit == 1.0) == (backend.name != "numpy" or not vector_exp2)
+    x = np.linspace(-20.0, 20.0, 81)
+    np.testing.assert_allclose(backend.numpy(exp(backend.array(unit * x))), np.exp(x), rtol=1e-14)
+
+
+def test_where_exp2_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Linux with AVX-512, by either of NumPy's names for it."""
+    for platform, found, fast in (
+        ("linux", ["AVX2", "AVX512F", "AVX512_SKX"], True),
+        ("linux", ["X86_V3", "X86_V4"], True),
+        ("linux", ["X86_V3"], False),
+        ("linux", [], False),
+        ("darwin", ["X86_V4"], False),
+        ("win32", ["AVX512_SKX"], False),
+    ):
+        monkeypatch.setattr(array_module.sys, "platform", platform)
+        monkeypatch.setattr(np, "show_config", lambda mode, found=found: {"SIMD Extensions": {"found": found}})
+        assert array_module._has_vector_exp2.__wrapped__() is fast
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "fortran", "strided", "reversed"])

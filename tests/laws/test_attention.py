@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nystrom_np import array_module
 from nystrom_np.functional import (
     additive_mask,
     attention,
@@ -24,6 +25,7 @@ from tests.laws.tools import FLOATS, assert_close, cases, eps
 EPS = eps("float64")
 # scores reach 2 · 2 · 3 = 12, so that weights are off by 12 ε and a few roundings more; values reach 4
 ROUNDING = 4 * 64 * EPS
+magnitudes = st.sampled_from([0.0, 1.0, -1.0, 3.0, -5.0, 6.0, 30.0, -30.0, 100.0, -1000.0])
 
 
 def optional(backend: Backend, mask: np.ndarray | None) -> object:
@@ -232,6 +234,48 @@ def test_long_rows() -> None:
         assert_close(softmax_attention(query, few, few), expected, ROUNDING)
 
 
+@pytest.mark.parametrize("vector_exp2", [True, False])
+def test_scores_of_any_size(vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The definition's numbers, and no warning, whether scores are taken as they are or minus their maximum, in each
+    piece of the keys and whichever exponential it is: the softmax does not change when a number is added to all
+    scores of a row, and it has no overflow (Vaswani et al., equation 1).
+    """
+    monkeypatch.setattr(array_module, "_has_vector_exp2", lambda: vector_exp2)
+
+    @cases(60)
+    @given(st.data(), st.integers(1, 4), st.integers(1, 9), blocks)
+    def law(data: st.DataObject, queries: int, keys: int, sizes: tuple[int, int, int]) -> None:
+        query = np.array(data.draw(st.lists(magnitudes, min_size=queries, max_size=queries)))[:, None]
+        key = np.array(data.draw(st.lists(magnitudes, min_size=keys, max_size=keys)))[:, None]
+        value = np.arange(keys, dtype=float)[:, None]
+        with tiny_blocks(*sizes):
+            found = softmax_attention(query, key, value)
+        expected = softmax_attention_matrix(query, key) @ value
+        assert_close(found, expected, 8 * EPS * (np.abs(query).max() * np.abs(key).max() + 8) * keys)
+
+    law()
+
+
+def test_scores_that_are_not_numbers() -> None:
+    """What is not a number stays one, and does not spread to the other queries."""
+    query, key = np.array([[np.nan], [1.0]]), np.array([[1.0], [2.0]])
+    found = softmax_attention(query, key, key)
+    assert np.isnan(found[0, 0])
+    np.testing.assert_allclose(found[1], (softmax_attention_matrix(query, key) @ key)[1], rtol=1e-14)
+
+
+def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is computed twice for them; for scores of which some overflow, or all of a row vanish, they are."""
+    products = []
+    scores = attention._scores
+    monkeypatch.setattr(attention, "_scores", lambda *arrays: products.append(1) or scores(*arrays))
+    ones = np.ones((3, 1))
+    for size, times in ((1.0, 1), (-15.0, 1), (40.0, 1), (-40.0, 2), (50.0, 2), (1000.0, 2)):
+        products.clear()
+        assert_close(softmax_attention(size * ones, ones, ones), ones, 1e-12)
+        assert len(products) == times, size
+
+
 @pytest.mark.parametrize(
     ("threads", "shape", "groups"),
     [
@@ -240,6 +284,10 @@ def test_long_rows() -> None:
         (1, (12, 256, 256), [4, 4, 4]),
         (1, (3, 512, 512), [1, 1, 1]),
         (1, (2, 3, 512, 512), [1, 1, 1] * 2),
+        (2, (12, 64, 4096), [1] * 12),
+        (2, (12, 4096, 64), [12] * 14),
+        (2, (5, 2000, 1024), [1] * 5 * 8),
+        (2, (2, 12, 4096, 128), [8] * 16 + [4] * 16 + [8] * 16 + [4] * 16),
         (1, (12, 64, 64), []),  # too little to share
     ],
 )

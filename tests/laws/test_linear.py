@@ -1,11 +1,13 @@
 """Look-ups and affine maps."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nystrom_np.functional import embedding, linear
-from nystrom_np.model.encoder import affine
+from nystrom_np.model import encoder
+from nystrom_np.model.encoder import activated, affine, by_feature
 from nystrom_np.testing import arrays
 from tests.backends import Backend
 from tests.laws.tools import assert_close, cases, eps, shapes
@@ -48,17 +50,45 @@ def test_embedding(backend: Backend) -> None:
     law()
 
 
-def test_affine(backend: Backend) -> None:
-    """``affine(p, x, f, z)`` is f(x Wᵀ + b, z), and lies where the caller wants it (by its definition)."""
+@pytest.mark.parametrize("few", [4, 5])
+@pytest.mark.parametrize("outputs", [2, 4])
+def test_affine(backend: Backend, monkeypatch: pytest.MonkeyPatch, outputs: int, few: int) -> None:
+    """``affine(p, x, f, z)`` is f(x Wᵀ + b, z), and lies where the caller wants it (by its definition), however the
+    product is computed.
+    """
+    monkeypatch.setattr(encoder, "FEW_ROWS", few)
 
     @cases(10)
-    @given(arrays((5, 3)), arrays((5, 2)), arrays((2, 3)), arrays((2,)))
+    @given(arrays((5, 3)), arrays((5, outputs)), arrays((outputs, 3)), arrays((outputs,)))
     def law(x: np.ndarray, beside: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
         p = {"weight": backend.array(weight), "bias": backend.array(bias)}
         expected = (x @ weight.T + bias) * beside
-        for out in (None, backend.array(np.full((5, 2), np.nan))):
+        for out in (None, backend.array(np.full((5, outputs), np.nan))):
             found = affine(p, backend.array(x), lambda y, z: y * z, backend.array(beside), out=out)
             assert out is None or found is out
             assert_close(backend.numpy(found), expected, 1e-12)
 
     law()
+
+
+def test_activated(backend: Backend) -> None:
+    """``activated(p, x, f)`` is f(x Wᵀ + b) for an elementwise f (by its definition)."""
+
+    @cases(20)
+    @given(arrays((5, 3)), arrays((2, 3)), arrays((2,)))
+    def law(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
+        p = {"weight": backend.array(weight), "bias": backend.array(bias)}
+        found = activated(p, backend.array(x), lambda y: y * y)
+        assert_close(backend.numpy(found), (x @ weight.T + bias) ** 2, 1e-12)
+
+    law()
+
+
+def test_by_feature_lies_feature_by_feature() -> None:
+    """The product that feeds an activation lies in memory as BLAS writes it fastest, in the dtype of x."""
+    for dtype in (np.float32, np.float64):
+        x, weight = np.arange(6, dtype=dtype).reshape(2, 3), np.arange(12, dtype=dtype).reshape(4, 3)
+        found = by_feature(x, weight)
+        np.testing.assert_array_equal(found, x @ weight.T)
+        assert found.dtype == dtype
+        assert found.T.flags.c_contiguous
