@@ -381,7 +381,7 @@ def exponential(module: Any) -> tuple[Callable[..., Array], float]:
 @cache
 def _has_vector_exp2() -> bool:
     """NumPy's wheels for Linux have it; they name the instructions AVX512_SKX, from 2.4 on X86_V4."""
-    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # left out where there are none
     return sys.platform == "linux" and not {"AVX512_SKX", "X86_V4"}.isdisjoint(found)
 
 

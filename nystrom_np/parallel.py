@@ -229,12 +229,18 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
     with _blas_threads.limited(), _short_buffers():
         # besides the calling thread; they get a copy of its context: numpy.errstate, for one, holds in them too
         others = [_executor(threads).submit(copy_context().run, work) for _ in range(min(threads, len(items)) - 1)]
+
+        def finish() -> None:  # drop what waits, see out what runs
+            todo.clear()
+            for other in others:
+                other.cancel()  # it has not begun, while its thread works for another caller
+            wait(others)
+
         try:
             work()
-            wait(others)
-        finally:  # after an interrupt: drop what waits, see out what runs
-            todo.clear()
-            wait(others)
+            finish()
+        finally:  # also after an interrupt of the first time
+            finish()
     if errors:
         raise errors[min(errors)]
     return results

@@ -29,7 +29,7 @@ pieces."""
 SCORES_WORTH_A_THREAD = 1 << 16
 """With fewer scores in all, handing work to threads costs more than it saves."""
 
-SAFE_SUMS = 2.0**-32, 2.0**64
+SAFE_SUMS = 2.0**-64, 2.0**96
 """Where a query's exponentials have a sum between these, they are taken of the scores as they are: none has
 overflowed, and those that vanished would not have counted."""
 

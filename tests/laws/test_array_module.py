@@ -98,6 +98,10 @@ def test_where_exp2_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(array_module.sys, "platform", platform)
         monkeypatch.setattr(np, "show_config", lambda mode, found=found: {"SIMD Extensions": {"found": found}})
         assert array_module._has_vector_exp2.__wrapped__() is fast
+    for nothing in ({}, {"SIMD Extensions": {"not found": ["X86_V4"]}}):
+        monkeypatch.setattr(array_module.sys, "platform", "linux")
+        monkeypatch.setattr(np, "show_config", lambda mode, nothing=nothing: nothing)
+        assert array_module._has_vector_exp2.__wrapped__() is False
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "fortran", "strided", "reversed"])

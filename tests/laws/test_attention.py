@@ -256,6 +256,15 @@ def test_scores_of_any_size(vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) 
     law()
 
 
+def test_the_longer_axis_of_scores_lies_outermost() -> None:
+    """BLAS writes a product that is longer than wide faster than its transpose."""
+    for queries, keys in ((2, 5), (5, 2), (3, 3), (4, 5)):
+        scores = attention._scores(np.ones((7, queries, 6)), np.ones((7, keys, 6)), None)
+        assert scores.shape == (7, queries, keys)
+        assert (scores if queries >= keys else scores.swapaxes(1, 2)).flags.c_contiguous
+        assert not (queries < keys and scores.flags.c_contiguous)
+
+
 def test_scores_that_are_not_numbers() -> None:
     """What is not a number stays one, and does not spread to the other queries."""
     query, key = np.array([[np.nan], [1.0]]), np.array([[1.0], [2.0]])
@@ -269,8 +278,12 @@ def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) 
     products = []
     scores = attention._scores
     monkeypatch.setattr(attention, "_scores", lambda *arrays: products.append(1) or scores(*arrays))
+    for exponent, times in ((95.5, 1), (96.5, 2), (-63.5, 1), (-64.5, 2)):  # a sum of 2^exponent
+        products.clear()
+        softmax_attention(np.full((1, 1), exponent * np.log(2.0)), np.ones((1, 1)), np.ones((1, 1)))
+        assert len(products) == times, exponent
     ones = np.ones((3, 1))
-    for size, times in ((1.0, 1), (-15.0, 1), (40.0, 1), (-40.0, 2), (50.0, 2), (1000.0, 2)):
+    for size, times in ((1.0, 1), (-40.0, 1), (60.0, 1), (-50.0, 2), (70.0, 2), (1000.0, 2)):
         products.clear()
         assert_close(softmax_attention(size * ones, ones, ones), ones, 1e-12)
         assert len(products) == times, size

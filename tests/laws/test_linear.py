@@ -71,6 +71,26 @@ def test_affine(backend: Backend, monkeypatch: pytest.MonkeyPatch, outputs: int,
     law()
 
 
+def test_few_rows_of_a_wide_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are computed as W xᵀ and then put in order, where that is the fewer numbers."""
+    computed = []
+    monkeypatch.setattr(encoder, "by_feature", lambda x, weight: computed.append(1) or by_feature(x, weight))
+    monkeypatch.setattr(encoder, "FEW_ROWS", 5)
+    for rows, inputs, outputs, so in (
+        (5, 3, 2, True),
+        (1, 3, 2, True),
+        (6, 3, 2, False),
+        (5, 3, 3, False),
+        (5, 3, 4, False),
+    ):
+        computed.clear()
+        p = {"weight": np.ones((outputs, inputs)), "bias": np.ones(outputs)}
+        found = affine(p, np.ones((rows, inputs)), np.negative)
+        np.testing.assert_array_equal(found, np.full((rows, outputs), -inputs - 1.0))
+        assert found.flags.c_contiguous
+        assert bool(computed) == so
+
+
 def test_activated(backend: Backend) -> None:
     """``activated(p, x, f)`` is f(x Wᵀ + b) for an elementwise f (by its definition)."""
 

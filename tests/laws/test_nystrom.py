@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from nystrom_np.functional import (
     initial_inverse,
     iterative_pinv,
+    nystrom,
     nystrom_attention,
     nystrom_attention_matrix,
     nystrom_kernels,
@@ -476,6 +477,18 @@ def test_values_of_padding_do_not_matter(backend: Backend) -> None:
         assert_close(backend.numpy(one), backend.numpy(two), 256 * EPS * magnification(a, iterative_pinv))
 
     law()
+
+
+def test_threads_for_the_landmarks(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of queries and keys are taken at once on a CPU, one after the other on a device parallel by itself."""
+    asked = []
+    parallel_map = nystrom.parallel_map
+    monkeypatch.setattr(
+        nystrom, "parallel_map", lambda f, xs, threads: asked.append(threads) or parallel_map(f, xs, threads)
+    )
+    x = backend.array(np.ones((4, 2)))
+    nystrom_attention(x, x, x, num_landmarks=2)
+    assert asked == [None if backend.name == "numpy" else 1]
 
 
 def test_half_precision_is_computed_in_single(backend: Backend) -> None:
