@@ -243,6 +243,9 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
             finish()
     if errors:
         raise errors[min(errors)]
+    for other in others:
+        if not other.cancelled():
+            other.result()  # raises what is more than an exception, a SystemExit for one
     return results
 
 

@@ -106,6 +106,20 @@ def test_an_interrupt() -> None:
     assert len(started) < 10
 
 
+def test_an_exit_in_a_thread() -> None:
+    """What ends a program is raised too, not a result that is missing."""
+    caller = threading.get_ident()
+
+    def work(_: int) -> int:
+        time.sleep(0.01)
+        if threading.get_ident() != caller:
+            raise SystemExit(3)
+        return 1
+
+    with pytest.raises(SystemExit):
+        parallel_map(work, range(4), threads=2)
+
+
 def test_buffers_of_ufuncs() -> None:
     """While items are worked on, in whichever thread, NumPy's buffers are short; then as they were, an error or not."""
     before = np.getbufsize()
