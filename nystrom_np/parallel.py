@@ -9,9 +9,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -74,19 +75,39 @@ class _BlasThreads:
                     self._limiter.restore_original_limits()
 
 
+class _Helpers:
+    """Threads that wait for tasks: a ``ThreadPoolExecutor`` takes twice as long to hand one over."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._count = 0
+
+    def call(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Have each called in a thread, as soon as one is free. They must not raise anything."""
+        with self._lock:
+            while self._count < len(tasks):
+                self._count += 1
+                threading.Thread(target=self._serve, name=f"nystrom_np_{self._count}", daemon=True).start()
+        for task in tasks:
+            self._tasks.put(task)
+
+    def _serve(self) -> None:
+        while True:
+            self._tasks.get()()
+
+
 def _begin() -> None:
     """Start from nothing: when imported, and in a forked child, where no thread has survived and locks may be held."""
-    global _blas_threads, _inside, _executors, _executors_lock
+    global _blas_threads, _inside, _helpers
     _blas_threads = _BlasThreads()
     _inside = threading.local()
-    _executors = {}
-    _executors_lock = threading.Lock()
+    _helpers = _Helpers()
 
 
 _blas_threads: _BlasThreads
 _inside: threading.local
-_executors: dict[int, ThreadPoolExecutor]
-_executors_lock: threading.Lock
+_helpers: _Helpers
 _begin()
 os.register_at_fork(after_in_child=_begin)
 
@@ -156,13 +177,6 @@ def using_threads(count: Any) -> Iterator[None]:
         _inside.limit = before
 
 
-def _executor(threads: int) -> ThreadPoolExecutor:
-    with _executors_lock:
-        if threads not in _executors:
-            _executors[threads] = ThreadPoolExecutor(threads, thread_name_prefix="nystrom_np")
-        return _executors[threads]
-
-
 @contextmanager
 def _short_buffers() -> Iterator[None]:
     before = np.setbufsize(BUFFER_SIZE)
@@ -212,6 +226,8 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
     todo = deque(enumerate(items))
     results: list[Any] = [None] * len(items)
     errors: dict[int, Exception] = {}
+    exits: list[BaseException] = []
+    at_work = [threading.Lock() for _ in range(min(threads, len(items)) - 1)]  # of each thread besides this one
 
     def work() -> None:
         with _as_worker():
@@ -226,26 +242,29 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
                     errors[index] = error
                     todo.clear()
 
+    def assist(lock: threading.Lock) -> None:
+        with lock:
+            try:
+                work()
+            except BaseException as error:  # more than an exception, a SystemExit for one
+                exits.append(error)
+
+    def finish() -> None:  # drop what waits, see out what runs: who begins only now finds nothing to do
+        todo.clear()
+        for lock in at_work:
+            with lock:
+                pass
+
     with _blas_threads.limited(), _short_buffers():
-        # besides the calling thread; they get a copy of its context: numpy.errstate, for one, holds in them too
-        others = [_executor(threads).submit(copy_context().run, work) for _ in range(min(threads, len(items)) - 1)]
-
-        def finish() -> None:  # drop what waits, see out what runs
-            todo.clear()
-            for other in others:
-                other.cancel()  # it has not begun, while its thread works for another caller
-            wait(others)
-
+        # in a copy of this thread's context: numpy.errstate, for one, holds there too
+        _helpers.call([partial(copy_context().run, assist, lock) for lock in at_work])
         try:
             work()
             finish()
         finally:  # also after an interrupt of the first time
             finish()
-    if errors:
-        raise errors[min(errors)]
-    for other in others:
-        if not other.cancelled():
-            other.result()  # raises what is more than an exception, a SystemExit for one
+    for error in (*exits, *(errors[index] for index in sorted(errors))):
+        raise error
     return results
 
 
