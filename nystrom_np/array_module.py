@@ -2,15 +2,13 @@
 
 Every formula of the package asks :func:`get_array_module` which module its arguments belong to and calls
 that module's functions. This is the only file that imports cupy, and it does so when a CuPy array or a CUDA
-device is first met. Lines that need a GPU to run are in this file alone.
+device is first met.
 """
 
-import math
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial, update_wrapper
-from inspect import unwrap
+from functools import cache, partial
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -21,14 +19,10 @@ __all__ = [
     "DeviceError",
     "array_module_of",
     "device_of",
-    "exponential",
-    "fuse",
-    "fuse_in_place",
     "get_array_module",
     "move_like",
-    "overwrite",
     "special",
-    "start_download",
+    "start_copy_to_host",
     "to_device",
     "to_numpy",
     "within_memory",
@@ -36,10 +30,6 @@ __all__ = [
 
 Array = Any
 """What jaxtyping annotations wrap: an array of any backend (``Float[Array, "batch length dim"]``)."""
-
-ELEMENTS_PER_BLOCK = 1 << 18
-"""Elements that :func:`fuse` handles at a time on NumPy: few enough that a block and its temporaries stay in the
-cache, and enough that threads seldom wait for each other between two operations."""
 
 
 class DeviceError(ValueError):
@@ -216,7 +206,11 @@ def device_of(array: Array) -> str:
     >>> device_of(np.zeros(3))
     'cpu'
     """
-    return f"cuda:{array.device.id}" if get_array_module(array).__name__ == "cupy" else "cpu"
+    return f"cuda:{array.device.id}" if _is_cupy(get_array_module(array)) else "cpu"
+
+
+def _is_cupy(module: Any) -> bool:
+    return bool(module.__name__ == "cupy")
 
 
 def to_device(array: Array, device: str) -> Array:
@@ -273,9 +267,7 @@ def move_like(array: Array, other: Array) -> Array:
         return array
     if module is np:
         return to_numpy(array)
-    if module.__name__ == "cupy":
-        return _to_cuda(module, array)
-    return module.asarray(to_numpy(array))
+    return _to_cuda(module, array) if _is_cupy(module) else module.asarray(to_numpy(array))
 
 
 def to_numpy(array: Array) -> np.ndarray:
@@ -293,7 +285,7 @@ def to_numpy(array: Array) -> np.ndarray:
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
-def start_download(array: Array) -> Callable[[], np.ndarray]:
+def start_copy_to_host(array: Array) -> Callable[[], np.ndarray]:
     """Start copying an array to the host; what is returned waits for the copy and gives it.
 
     From a GPU the copy goes into page-locked memory, on a stream of its own, once the work queued so far is done: what
@@ -312,14 +304,14 @@ def start_download(array: Array) -> Callable[[], np.ndarray]:
     Examples
     --------
     >>> import numpy as np
-    >>> start_download(np.arange(3))()
+    >>> start_copy_to_host(np.arange(3))()
     array([0, 1, 2])
     """
     module = get_array_module(array)
-    return _start_download(module, array) if module.__name__ == "cupy" else partial(to_numpy, array)
+    return _start_copy_to_host(module, array) if _is_cupy(module) else partial(to_numpy, array)
 
 
-def _start_download(cupy: Any, array: Array) -> Callable[[], np.ndarray]:
+def _start_copy_to_host(cupy: Any, array: Array) -> Callable[[], np.ndarray]:
     import cupyx
 
     source = cupy.ascontiguousarray(array)
@@ -341,10 +333,14 @@ def _download_stream(cupy: Any) -> Any:
     return cupy.cuda.Stream(non_blocking=True)
 
 
+SPECIAL = {"cupy": "cupyx.scipy.special", "jax": "jax.scipy.special"}
+"""Where an array module's special functions are, if not in SciPy or in a ``special`` of its own."""
+
+
 def special(module: Any) -> Any:
     """Return the special functions (``erf``) that go with an array module.
 
-    SciPy's are imported when first used: they take longer to import than everything else together.
+    They are imported when first used: SciPy's take longer to import than everything else together.
 
     Examples
     --------
@@ -352,151 +348,6 @@ def special(module: Any) -> Any:
     >>> float(special(np).erf(0.0))
     0.0
     """
-    if module.__name__ == "cupy":
-        import cupyx.scipy.special as functions
-    elif hasattr(module, "special"):
-        functions = module.special
-    else:
-        import scipy.special as functions
-    return functions
-
-
-def exponential(module: Any) -> tuple[Callable[..., Array], float]:
-    """Return a module's fastest exponential and its unit: eˣ is ``exp(unit * x)``.
-
-    It is 2ʸ, with the unit log₂ e, where NumPy has it in vectors of AVX-512 (0.6 of the time of eˣ in float32), and
-    eˣ itself, with the unit one, elsewhere.
-
-    Examples
-    --------
-    >>> exp, unit = exponential(np)
-    >>> float(exp(unit * np.float64(1.0)).round(4))
-    2.7183
-    """
-    if module is np and _has_vector_exp2():
-        return np.exp2, math.log2(math.e)
-    return module.exp, 1.0
-
-
-@cache
-def _has_vector_exp2() -> bool:
-    """NumPy's wheels for Linux have it; they name the instructions AVX512_SKX, from 2.4 on X86_V4."""
-    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # left out where there are none
-    return sys.platform == "linux" and not {"AVX512_SKX", "X86_V4"}.isdisjoint(found)
-
-
-def overwrite(x: Array, function: Callable[..., Array], *beside: Array) -> Array:
-    """Return ``function(x, *beside)`` for a row-wise function, in the memory of x where this saves time.
-
-    On NumPy a few rows at a time go through all steps of the function while they lie in the cache, and no fresh
-    memory is taken from the system, which costs time for each of its pages. CuPy keeps a pool.
-
-    Parameters
-    ----------
-    x : array of floats, (rows, width)
-        Given up by the caller: its values may be gone.
-    function : callable
-        Takes rows (n, width), which it may change, and those beside them, which it may not, to rows of the same
-        shape and dtype, each row alone.
-    *beside : arrays, (rows, ...)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> overwrite(np.array([[1.0, 4.0]]), np.sqrt)
-    array([[1., 2.]])
-    """
-    if get_array_module(x) is not np:
-        return function(x, *beside)
-    rows = max(1, ELEMENTS_PER_BLOCK // max(1, x.shape[-1]))
-    for start in range(0, len(x), rows):
-        block = slice(start, start + rows)
-        x[block] = function(x[block], *(array[block] for array in beside))
-    return x
-
-
-def fuse(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Make an elementwise formula take one pass over memory.
-
-    The formula stays as it is written. CuPy compiles it into a single kernel (``cupy.fuse``); on NumPy a formula of
-    one array is evaluated block by block, so that the temporaries of the expression stay in the processor's cache
-    instead of travelling to memory and back for each operation.
-
-    Parameters
-    ----------
-    function : callable
-        Elementwise, of arrays that broadcast to the first: the result at an index depends on the arguments at this
-        index alone.
-
-    Returns
-    -------
-    callable
-        The same function of arrays of any backend; the result has the first one's dtype.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> square = fuse(lambda x: x * x)
-    >>> square(np.arange(4.0))
-    array([0., 1., 4., 9.])
-    """
-    compiled = _compiled(function)
-
-    def fused(x: Array, *others: Array) -> Array:
-        module = get_array_module(x)
-        if module.__name__ == "cupy":
-            return compiled(module)(x, *others).astype(x.dtype, copy=False)
-        with np.errstate(over="ignore", under="ignore"):  # a formula may pass through ∞ to the right limit
-            blocks = module is np and not others
-            return (_in_blocks(function, x) if blocks else function(x, *others)).astype(x.dtype, copy=False)
-
-    return update_wrapper(fused, function)
-
-
-def fuse_in_place(function: Callable[..., None]) -> Callable[..., None]:
-    """Make elementwise steps that change their first argument in place take one pass over memory on a GPU.
-
-    NumPy takes the steps as they are written. They have no result but the changed argument.
-
-    Parameters
-    ----------
-    function : callable
-        Of arrays that broadcast to the first, and of numbers.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> @fuse_in_place
-    ... def scale(x, by):
-    ...     x *= by
-    >>> x = np.arange(3.0)
-    >>> scale(x, 2.0)
-    >>> x
-    array([0., 2., 4.])
-    """
-    compiled = _compiled(function)
-
-    def fused(x: Array, *others: Any) -> None:
-        module = get_array_module(x)
-        (compiled(module) if module.__name__ == "cupy" else function)(x, *others)
-
-    return update_wrapper(fused, function)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[[Any], Callable[..., Any]]:
-    """CuPy's kernel of a formula, made when it is first needed."""
-    as_written = unwrap(function)  # without run-time type checks: a tracer has no shape to check
-    return cache(lambda cupy: cupy.fuse(as_written))
-
-
-def _in_blocks(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    if x.ndim == 0:  # NumPy's operators return a number for it, which no step can be written over
-        return function(np.reshape(x, 1)).reshape(())
-    if x.size <= ELEMENTS_PER_BLOCK:
-        return function(x)
-    flat = x.reshape(-1)  # a view for the contiguous arrays that products return, else one copy
-    out = np.empty_like(flat)
-    for start in range(0, flat.size, ELEMENTS_PER_BLOCK):
-        block = slice(start, start + ELEMENTS_PER_BLOCK)
-        out[block] = function(flat[block])
-    return out.reshape(x.shape)
+    return getattr(module, "special", None) or import_module(
+        SPECIAL.get(module.__name__.partition(".")[0], "scipy.special")
+    )

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.files import read_json_object, replacing
-from nystrom_np.functional.activations import ACTIVATIONS
 from nystrom_np.hub import local_folder
 
 __all__ = ["NystromformerConfig"]
@@ -81,7 +81,7 @@ class NystromformerConfig:
     intermediate_size : int, default 3072
         I, the width inside the feed-forward block.
     hidden_act : str or callable, default "gelu_new"
-        The feed-forward block's activation: a name in `nystrom_np.functional.activations.ACTIVATIONS`, or a
+        The feed-forward block's activation: a name in `nystrom_np.activations.ACTIVATIONS`, or a
         function from array to array. A function cannot be saved.
     hidden_dropout_prob, attention_probs_dropout_prob : float, default 0.1
         Dropout of training, between 0 and 1. Kept and saved; inference has no dropout.

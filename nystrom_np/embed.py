@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nystrom_np.array_module import to_numpy
+from nystrom_np.fast.on_numpy.threads import thread_count
 from nystrom_np.growing import growing
 from nystrom_np.model import NystromformerModel
-from nystrom_np.parallel import thread_count
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
 from nystrom_np.tokenization import NystromformerTokenizer

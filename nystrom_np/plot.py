@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from nystrom_np.array_module import Array, move_like, to_numpy
+from nystrom_np.definition import inverse, project
 from nystrom_np.files import replacing
 from nystrom_np.functional import nystrom_attention_matrix, softmax_attention_matrix
-from nystrom_np.model.encoder import inverse, project
 from nystrom_np.model.parameters import tree
 from nystrom_np.pipelines.base import trained_length
 from nystrom_np.tokenization import NystromformerTokenizer
@@ -163,7 +163,7 @@ def _matrices(
     """Both attention matrices of a layer whose input is x."""
     config = model.config
     p = tree(model.state_dict())["encoder"]["layer"][str(layer)]["attention"]["self"]
-    query, key, _ = project(p, config, x.astype(model.compute_dtype, copy=False))
+    query, key, _ = project(p, config, x.astype("float32") if x.dtype == "float16" else x)
     keys = move_like(mask, x)[None, None, None]
     if config.masking == "original":  # there padding is blank when the landmarks are taken
         real = keys.swapaxes(-1, -2).astype(query.dtype)

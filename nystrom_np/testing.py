@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.array_module import Array, to_numpy
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.functional import (
@@ -20,7 +21,6 @@ from nystrom_np.functional import (
     nystrom_kernels,
     softmax,
 )
-from nystrom_np.functional.activations import ACTIVATIONS
 
 __all__ = [
     "AttentionCase",

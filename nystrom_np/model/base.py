@@ -11,12 +11,12 @@ import numpy as np
 from nystrom_np.array_module import Array, array_module_of, device_of, get_array_module, to_device, to_numpy
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.fast.on_numpy.threads import using_threads
 from nystrom_np.hub import local_folder
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, tree
-from nystrom_np.model.prediction import batches, pad, split, start_return, trailing, with_progress
+from nystrom_np.model.prediction import batches, delayed, pad, split, start_return, with_progress
 from nystrom_np.outputs import ModelOutput
-from nystrom_np.parallel import using_threads
 
 __all__ = ["NystromformerPreTrainedModel"]
 
@@ -158,15 +158,6 @@ class NystromformerPreTrainedModel:
         """Where the parameters and the outputs are: ``"cpu"`` or ``"cuda:N"``."""
         return device_of(self._home)
 
-    @property
-    def compute_dtype(self) -> np.dtype:
-        """The dtype of the computation: that of the parameters, but float32 for float16 on a CPU.
-
-        There half precision is a format to store weights in, not one to compute with.
-        """
-        slow = self.dtype == "float16" and get_array_module(self._home) is np
-        return np.dtype("float32") if slow else self.dtype
-
     def to(self, device: Any = None, dtype: Any = None) -> Any:
         """Move the parameters to a device, to a dtype, or both; return the model itself.
 
@@ -254,7 +245,7 @@ class NystromformerPreTrainedModel:
 
         def results() -> Iterator[Any]:
             in_flight = 0 if get_array_module(self._home) is np else 1
-            for finished, mask in trailing(begun(), in_flight):
+            for finished, mask in delayed(begun(), in_flight):
                 record = finished()
                 if self.choices:
                     yield record
@@ -272,6 +263,15 @@ class NystromformerPreTrainedModel:
     def eval(self) -> Any:
         """Return the model itself: there is no dropout to switch off."""
         return self
+
+    def asked(self, output_attentions: bool | None, output_hidden_states: bool | None) -> NystromformerConfig:
+        """Return the configuration of one call, with what it is asked to return."""
+        config = copy.copy(self.config)
+        if output_attentions is not None:
+            config.output_attentions = bool(output_attentions)
+        if output_hidden_states is not None:
+            config.output_hidden_states = bool(output_hidden_states)
+        return config
 
     def respond(self, checks: Checks, record: Record, return_dict: bool | None) -> Record | tuple[Array, ...]:
         """Finish a forward call: outputs in the model's dtype, as a record or a tuple, once all checks are read."""

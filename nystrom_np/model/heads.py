@@ -1,28 +1,22 @@
 """The five heads: what each adds to the encoder, from its last hidden state to logits and a loss."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from nystrom_np import definition
 from nystrom_np.array_module import Array, get_array_module, move_like, within_memory
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.functional import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    get_activation,
-    layer_norm,
-    linear,
-    mean_squared_error,
-    relu,
-)
+from nystrom_np.definition import encode
+from nystrom_np.losses import answer_loss, cross_entropy, sequence_loss, token_loss
 from nystrom_np.model.base import NystromformerPreTrainedModel
-from nystrom_np.model.encoder import affine, over_rows
 from nystrom_np.model.inputs import Checks, blank_padding, check_inputs, check_shape
 from nystrom_np.model.nystromformer import NystromformerModel
-from nystrom_np.model.packing import Encoded
+from nystrom_np.model.packing import Padded, collect
 from nystrom_np.model.parameters import Shapes, body_shapes, dense_shapes, norm_shapes, scoped
 from nystrom_np.outputs import (
     MaskedLMOutput,
+    ModelOutput,
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
     SequenceClassifierOutput,
@@ -44,6 +38,11 @@ class _HeadedModel(NystromformerPreTrainedModel):
     """An encoder, ``nystromformer``, with a head whose parameters stand beside its own in the state dict."""
 
     nystromformer: NystromformerModel
+    output: ClassVar[type[ModelOutput]]
+    head: ClassVar[Any]
+    """The definition of the logits."""
+    reads_first_token = False
+    """Whether it answers for a sequence, by its first token, and not for each token."""
 
     @classmethod
     def parameter_shapes(cls, config: NystromformerConfig) -> Shapes:
@@ -54,6 +53,70 @@ class _HeadedModel(NystromformerPreTrainedModel):
     def head_shapes(cls, config: NystromformerConfig) -> Shapes:
         """Return the names and shapes of the head's parameters."""
         raise NotImplementedError
+
+    @within_memory("this forward pass")
+    def __call__(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Compute the logits and, with labels, the loss.
+
+        Parameters
+        ----------
+        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds : arrays, optional
+            As in :class:`NystromformerModel`; for multiple choice with an axis for the choices, (B, C, L).
+        labels : array, optional
+            What the head should have answered: see the class.
+        output_attentions, output_hidden_states, return_dict : bool, optional
+            What to return; by default what the configuration says.
+
+        Returns
+        -------
+        record of the head, or tuple
+            With its logits and, if there are labels, ``loss``.
+
+        Raises
+        ------
+        ValueError, IndexError
+            If an argument is wrong.
+        """
+        checks = Checks(self._home)
+        given = (input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        inputs = check_inputs(checks, self.config, *self._prepared(checks, *given))
+        config, layout = self.asked(output_attentions, output_hidden_states), inputs.layout
+        states, attentions = encode(self._tree["nystromformer"], config, *inputs.arguments)
+        logits = self._logits(checks, layout, states[-1])
+        loss = None if labels is None else self._loss(checks, layout, logits, labels)
+        hidden, weights = collect(config, layout, states, attentions)
+        return self.respond(checks, self._record(loss, logits, hidden, weights), return_dict)
+
+    forward = __call__
+
+    def _prepared(self, checks: Checks, *arguments: Any) -> tuple[Any, ...]:
+        """Return the encoder's arguments, in their order."""
+        return arguments
+
+    def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
+        """Logits of the last state: of each token, or of each sequence."""
+        head = type(self).head
+        if self.reads_first_token:
+            return head(self._tree, self.config, layout.first(x))
+        return layout.unpack(head(self._tree, self.config, x))
+
+    def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
+        raise NotImplementedError
+
+    def _record(self, loss: Array, logits: Array, hidden: Any, attentions: Any) -> ModelOutput:
+        return self.output(loss, logits, hidden, attentions)  # type: ignore[call-arg]
 
     def _set(self, parameters: Any) -> None:
         super()._set(parameters)
@@ -73,6 +136,11 @@ class NystromformerForMaskedLM(_HeadedModel):
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
         ``cls.predictions.``.
 
+    Notes
+    -----
+    It returns a :class:`MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true tokens, integers (B, L),
+    −100 where the loss, the mean cross-entropy, is to ignore the position.
+
     References
     ----------
     ``NystromformerForMaskedLM`` in transformers 4.37.2.
@@ -88,6 +156,8 @@ class NystromformerForMaskedLM(_HeadedModel):
     ((1, 3, 50), ())
     """
 
+    head = staticmethod(definition.masked_lm)
+    output = MaskedLMOutput
     per_token = ("logits", "hidden_states")
 
     @classmethod
@@ -100,67 +170,8 @@ class NystromformerForMaskedLM(_HeadedModel):
             shapes["decoder.weight"] = (vocabulary, width)
         return scoped("cls.predictions.", shapes)
 
-    @within_memory("this forward pass")
-    def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> MaskedLMOutput | tuple[Array, ...]:
-        """Score every token of the vocabulary at every position.
-
-        Parameters
-        ----------
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-            As in :class:`NystromformerModel`.
-        labels : array of integers, (B, L), optional
-            The true tokens; −100 where the loss is to ignore the position.
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says.
-
-        Returns
-        -------
-        MaskedLMOutput, or tuple
-            With ``logits`` (B, L, V) and, if there are labels, ``loss``: their mean cross-entropy.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
-        """
-        checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        inputs = check_inputs(checks, self.config, **arguments)
-        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
-        logits = encoded.padded(self.decode(encoded.last_hidden_state))
-        loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
-        record = MaskedLMOutput(loss, logits, encoded.hidden_states, encoded.attentions)
-        return self.respond(checks, record, return_dict)
-
-    forward = __call__
-
-    def decode(self, x: Array) -> Array:
-        """Logits (B, L, V) of hidden states (B, L, D): dense, activation, LayerNorm, then the decoder."""
-        p, config = self._tree["cls"]["predictions"], self.config
-        words = self._tree["nystromformer"]["embeddings"]["word_embeddings"]["weight"]
-
-        act, norm = get_activation(config.hidden_act), p["transform"]["LayerNorm"]
-
-        def finish(y: Array) -> Array:
-            return layer_norm(act(y), **norm, eps=config.layer_norm_eps)
-
-        def transform(x: Array, out: Array | None) -> tuple[Array]:
-            return (affine(p["transform"]["dense"], x, finish, out=out),)
-
-        (transformed,) = over_rows(transform, x, width=config.hidden_size)
-        return linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])
+    def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
+        return _token_loss(checks, layout, logits, labels)
 
 
 class NystromformerForSequenceClassification(_HeadedModel):
@@ -171,6 +182,13 @@ class NystromformerForSequenceClassification(_HeadedModel):
     config, seed, parameters, dtype
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
         ``classifier.``.
+
+    Notes
+    -----
+    It returns a :class:`SequenceClassifierOutput` with ``logits`` (B, num_labels). ``labels`` are integers (B,) or
+    (B, 1) for one label to a sequence, −100 to ignore it (cross-entropy); floats (B, num_labels) of 0 and 1 for several
+    (binary cross-entropy); floats for regression (squared error). Which of the three is ``config.problem_type``; where
+    this is None, one label means regression, int64 and int32 labels a single label, any others several.
 
     References
     ----------
@@ -192,6 +210,10 @@ class NystromformerForSequenceClassification(_HeadedModel):
     ((1, 3), ())
     """
 
+    head = staticmethod(definition.sequence_classification)
+    output = SequenceClassifierOutput
+    reads_first_token = True
+
     @classmethod
     def head_shapes(cls, config: NystromformerConfig) -> Shapes:
         """Return the names and shapes of the head's parameters."""
@@ -199,76 +221,23 @@ class NystromformerForSequenceClassification(_HeadedModel):
         dense = dense_shapes("classifier.dense", width, width)
         return dense | dense_shapes("classifier.out_proj", width, config.num_labels)
 
-    @within_memory("this forward pass")
-    def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> SequenceClassifierOutput | tuple[Array, ...]:
-        """Score every label for each sequence.
-
-        Parameters
-        ----------
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-            As in :class:`NystromformerModel`.
-        labels : array, optional
-            Integers (B,) or (B, 1) for one label to a sequence, −100 to ignore it; floats (B, num_labels) of 0
-            and 1 for several; floats for regression. Which of the three is ``config.problem_type``; where this
-            is None, one label means regression, int64 and int32 labels a single label, any others several.
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says.
-
-        Returns
-        -------
-        SequenceClassifierOutput, or tuple
-            With ``logits`` (B, num_labels) and, if there are labels, ``loss``: cross-entropy, binary
-            cross-entropy or squared error.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
-        """
-        checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        inputs = check_inputs(checks, self.config, **arguments)
-        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
-        p = self._tree["classifier"]
-        hidden = get_activation(self.config.hidden_act)(linear(encoded.first_token(), **p["dense"]))
-        logits = linear(hidden, **p["out_proj"])
-        loss = None if labels is None else self._loss(checks, logits, labels)
-        record = SequenceClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
-        return self.respond(checks, record, return_dict)
-
-    forward = __call__
-
-    def _loss(self, checks: Checks, logits: Array, labels: Any) -> Array:
+    def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
         batch, classes = logits.shape
         labels = checks.array("labels", labels, "biuf")
         problem = self.config.problem_type or _problem_type(classes, labels)
         if problem == "single_label_classification":
             check_shape("labels", labels, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
-            labels = checks.array("labels", labels, "iu")
-            return cross_entropy(logits, checks.labels("labels", labels, classes).ravel())
+            labels = checks.labels("labels", checks.array("labels", labels, "iu"), classes)
+            return sequence_loss(logits, labels, problem)
         targets = move_like(labels, logits).astype(logits.dtype)
         if problem == "multi_label_classification":
             check_shape("labels", targets, (batch, classes), words="(batch, num_labels)")
-            return binary_cross_entropy_with_logits(logits, targets)
-        if classes == 1:
+        elif classes == 1:
             check_shape("labels", targets, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
-            return mean_squared_error(logits.ravel(), targets.ravel())
-        # the reference's broadcast: labels of one axis stand for a row of labels, not for a column of sequences
-        allowed = [(batch, classes), (1, classes), (batch, 1), (1, 1), (classes,), (1,)]
-        check_shape("labels", targets, *allowed, words="broadcastable to (batch, num_labels)")
-        return mean_squared_error(logits, get_array_module(logits).broadcast_to(targets, logits.shape))
+        else:  # the reference's broadcast: labels of one axis stand for a row of labels, not for a column of sequences
+            allowed = [(batch, classes), (1, classes), (batch, 1), (1, 1), (classes,), (1,)]
+            check_shape("labels", targets, *allowed, words="broadcastable to (batch, num_labels)")
+        return sequence_loss(logits, targets, problem)
 
 
 def _problem_type(classes: int, labels: Array) -> str:
@@ -287,6 +256,13 @@ class NystromformerForMultipleChoice(_HeadedModel):
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
         ``pre_classifier.`` and ``classifier.``.
 
+    Notes
+    -----
+    The inputs are (B, C, L), ``inputs_embeds`` (B, C, L, D); the choices are folded into the batch, so that hidden
+    states and attentions have B · C rows. It returns a :class:`MultipleChoiceModelOutput` with ``logits`` (B, C).
+    ``labels`` are the right choices, integers (B,), −100 to ignore one; or floats (B, C), a distribution over them. The
+    loss is the mean cross-entropy.
+
     References
     ----------
     ``NystromformerForMultipleChoice`` in transformers 4.37.2.
@@ -302,6 +278,9 @@ class NystromformerForMultipleChoice(_HeadedModel):
     ((1, 2), ())
     """
 
+    head = staticmethod(definition.multiple_choice)
+    output = MultipleChoiceModelOutput
+    reads_first_token = True
     choices = True
 
     @classmethod
@@ -310,77 +289,24 @@ class NystromformerForMultipleChoice(_HeadedModel):
         width = config.hidden_size
         return dense_shapes("pre_classifier", width, width) | dense_shapes("classifier", width, 1)
 
-    @within_memory("this forward pass")
-    def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> MultipleChoiceModelOutput | tuple[Array, ...]:
-        """Score every choice.
+    def _prepared(self, checks: Checks, *arguments: Any) -> tuple[Any, ...]:
+        """Fold the choices of every argument into the batch."""
+        first = next((i for i, name in enumerate(_CHOICE_AXES) if name in _WORDS and arguments[i] is not None), None)
+        if first is None:
+            return arguments  # which check_inputs refuses
+        name, words = list(_CHOICE_AXES)[first], checks.array(list(_CHOICE_AXES)[first], arguments[first], "biuf")
+        if words.ndim != _CHOICE_AXES[name]:
+            expected = "(batch, choices, length" + (", hidden_size)" if name == "inputs_embeds" else ")")
+            raise ValueError(f"{name} must have shape {expected}; found {words.shape}")
+        checks.choices = words.shape[1]
+        return tuple(
+            _folded(checks, name, value, words.shape[:2]) for name, value in zip(_CHOICE_AXES, arguments, strict=True)
+        )
 
-        Parameters
-        ----------
-        input_ids, attention_mask, token_type_ids, position_ids : arrays, (B, C, L)
-        inputs_embeds : array of floats, (B, C, L, D)
-            Otherwise as in :class:`NystromformerModel`: the choices are folded into the batch.
-        head_mask : array, optional
-            As in :class:`NystromformerModel`.
-        labels : array, optional
-            Integers (B,), the right choices, −100 to ignore one; or floats (B, C), a distribution over them.
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says. Hidden states and attentions have B · C rows.
+    def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
+        return super()._logits(checks, layout, x).reshape(-1, checks.choices)
 
-        Returns
-        -------
-        MultipleChoiceModelOutput, or tuple
-            With ``logits`` (B, C) and, if there are labels, ``loss``: their mean cross-entropy.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
-        """
-        checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        batch, choices = self._fold(checks, arguments)
-        inputs = check_inputs(checks, self.config, **arguments)
-        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
-        hidden = relu(linear(encoded.first_token(), **self._tree["pre_classifier"]))
-        logits = linear(hidden, **self._tree["classifier"]).reshape(batch, choices)
-        loss = None if labels is None else self._loss(checks, logits, labels)
-        record = MultipleChoiceModelOutput(loss, logits, encoded.hidden_states, encoded.attentions)
-        return self.respond(checks, record, return_dict)
-
-    forward = __call__
-
-    def _fold(self, checks: Checks, arguments: dict[str, Any]) -> tuple[int, int]:
-        """Fold the choices of every argument into the batch, in place; return the two sizes."""
-        name = "input_ids" if arguments["input_ids"] is not None else "inputs_embeds"
-        if arguments[name] is None:
-            return 0, 0  # which check_inputs refuses
-        first = checks.array(name, arguments[name], "biuf")
-        if first.ndim != _CHOICE_AXES[name]:
-            words = "(batch, choices, length" + (", hidden_size)" if name == "inputs_embeds" else ")")
-            raise ValueError(f"{name} must have shape {words}; found {first.shape}")
-        checks.choices = first.shape[1]
-        for name, axes in _CHOICE_AXES.items():
-            if arguments[name] is None:
-                continue
-            array = checks.array(name, arguments[name], "biuf")
-            if array.ndim == axes:
-                check_shape(name, array, first.shape[:2] + array.shape[2:], words="(batch, choices, ...)")
-                arguments[name] = array.reshape(-1, *array.shape[2:])
-        return first.shape[0], first.shape[1]
-
-    def _loss(self, checks: Checks, logits: Array, labels: Any) -> Array:
+    def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
         labels = checks.array("labels", labels, "iuf")
         if labels.dtype.kind == "f":
             check_shape("labels", labels, logits.shape, words="(batch, choices) for a distribution")
@@ -389,13 +315,28 @@ class NystromformerForMultipleChoice(_HeadedModel):
         return cross_entropy(logits, checks.labels("labels", labels, logits.shape[1]))
 
 
+_WORDS = ("input_ids", "inputs_embeds")
 _CHOICE_AXES = {
     "input_ids": 3,
     "attention_mask": 3,
     "token_type_ids": 3,
     "position_ids": 3,
+    "head_mask": None,
     "inputs_embeds": 4,
 }
+"""The encoder's arguments in their order, and how many axes one has that is folded."""
+
+
+def _folded(checks: Checks, name: str, value: Any, shape: tuple[int, int]) -> Any:
+    """An argument with its choices folded into the batch; one without an axis for them as it is."""
+    axes = _CHOICE_AXES[name]
+    if value is None or axes is None:
+        return value
+    array = checks.array(name, value, "biuf")
+    if array.ndim != axes:
+        return value
+    check_shape(name, array, shape + array.shape[2:], words="(batch, choices, ...)")
+    return array.reshape(-1, *array.shape[2:])
 
 
 class NystromformerForTokenClassification(_HeadedModel):
@@ -406,6 +347,11 @@ class NystromformerForTokenClassification(_HeadedModel):
     config, seed, parameters, dtype
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
         ``classifier.``.
+
+    Notes
+    -----
+    It returns a :class:`TokenClassifierOutput` with ``logits`` (B, L, num_labels). ``labels`` are integers (B, L), −100
+    where the loss, the mean cross-entropy, is to ignore the position.
 
     References
     ----------
@@ -427,6 +373,8 @@ class NystromformerForTokenClassification(_HeadedModel):
     ((1, 3, 4), ())
     """
 
+    head = staticmethod(definition.token_classification)
+    output = TokenClassifierOutput
     per_token = ("logits", "hidden_states")
 
     @classmethod
@@ -434,51 +382,8 @@ class NystromformerForTokenClassification(_HeadedModel):
         """Return the names and shapes of the head's parameters."""
         return dense_shapes("classifier", config.hidden_size, config.num_labels)
 
-    @within_memory("this forward pass")
-    def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> TokenClassifierOutput | tuple[Array, ...]:
-        """Score every label for each token.
-
-        Parameters
-        ----------
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-            As in :class:`NystromformerModel`.
-        labels : array of integers, (B, L), optional
-            −100 where the loss is to ignore the position.
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says.
-
-        Returns
-        -------
-        TokenClassifierOutput, or tuple
-            With ``logits`` (B, L, num_labels) and, if there are labels, ``loss``: their mean cross-entropy.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
-        """
-        checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        inputs = check_inputs(checks, self.config, **arguments)
-        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
-        logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["classifier"]))
-        loss = None if labels is None else _token_loss(checks, encoded, logits, labels)
-        record = TokenClassifierOutput(loss, logits, encoded.hidden_states, encoded.attentions)
-        return self.respond(checks, record, return_dict)
-
-    forward = __call__
+    def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
+        return _token_loss(checks, layout, logits, labels)
 
 
 class NystromformerForQuestionAnswering(_HeadedModel):
@@ -505,6 +410,8 @@ class NystromformerForQuestionAnswering(_HeadedModel):
     ((1, 3), (1, 3), ())
     """
 
+    head = staticmethod(definition.question_answering)
+    output = QuestionAnsweringModelOutput
     per_token = ("start_logits", "end_logits", "hidden_states")
 
     @classmethod
@@ -512,8 +419,7 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         """Return the names and shapes of the head's parameters."""
         return dense_shapes("qa_outputs", config.hidden_size, 2)
 
-    @within_memory("this forward pass")
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         input_ids: Any = None,
         attention_mask: Any = None,
@@ -550,59 +456,50 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         ValueError, IndexError
             If an argument is wrong.
         """
-        checks = Checks(self._home)
-        arguments = _arguments(input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        inputs = check_inputs(checks, self.config, **arguments)
-        encoded = self.nystromformer.encode(inputs, output_attentions, output_hidden_states)
-        logits = encoded.padded(linear(encoded.last_hidden_state, **self._tree["qa_outputs"]))
-        start, end = logits[..., 0], logits[..., 1]
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            starts = _position_loss(checks, encoded, start, "start_positions", start_positions)
-            ends = _position_loss(checks, encoded, end, "end_positions", end_positions)
-            loss = (starts + ends) / 2
-        record = QuestionAnsweringModelOutput(loss, start, end, encoded.hidden_states, encoded.attentions)
-        return self.respond(checks, record, return_dict)
+        one_is_missing = start_positions is None or end_positions is None
+        return super().__call__(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            position_ids,
+            head_mask,
+            inputs_embeds,
+            None if one_is_missing else (start_positions, end_positions),
+            output_attentions,
+            output_hidden_states,
+            return_dict,
+        )
 
-    forward = __call__
+    forward = __call__  # type: ignore[assignment]
 
+    def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
+        xp, real = get_array_module(logits), layout.real
+        starts, ends = (
+            _positions(checks, layout, logits, name, positions)
+            for name, positions in zip(("start_positions", "end_positions"), labels, strict=True)
+        )
+        if real is not None:  # what was set aside has no share
+            logits = xp.where(move_like(real, logits)[..., None], logits, xp.finfo(logits.dtype).min)
+        return answer_loss(logits, starts, ends)
 
-def _arguments(
-    input_ids: Any,
-    attention_mask: Any,
-    token_type_ids: Any,
-    position_ids: Any,
-    head_mask: Any,
-    inputs_embeds: Any,
-) -> dict[str, Any]:
-    """The encoder's arguments by name."""
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "token_type_ids": token_type_ids,
-        "position_ids": position_ids,
-        "head_mask": head_mask,
-        "inputs_embeds": inputs_embeds,
-    }
+    def _record(self, loss: Array, logits: Array, hidden: Any, attentions: Any) -> ModelOutput:
+        return QuestionAnsweringModelOutput(loss, logits[..., 0], logits[..., 1], hidden, attentions)
 
 
-def _token_loss(checks: Checks, encoded: Encoded, logits: Array, labels: Any) -> Array:
+def _token_loss(checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
     """Cross-entropy over all tokens (B, L, classes); set-aside padding is ignored."""
     batch, length, classes = logits.shape
     labels = check_shape("labels", checks.array("labels", labels, "iu"), (batch, length), words="(batch, length)")
-    labels = checks.labels("labels", blank_padding(labels, encoded.real, IGNORED), classes, IGNORED)
-    return cross_entropy(logits.reshape(-1, classes), labels.ravel(), IGNORED)
+    return token_loss(logits, checks.labels("labels", blank_padding(labels, layout.real, IGNORED), classes, IGNORED))
 
 
-def _position_loss(checks: Checks, encoded: Encoded, logits: Array, name: str, positions: Any) -> Array:
-    """Cross-entropy over positions (B, L), those beyond the sequence ignored; set-aside padding has no share."""
-    xp = get_array_module(logits)
-    batch, length = logits.shape
+def _positions(checks: Checks, layout: Padded, logits: Array, name: str, positions: Any) -> Array:
+    """Positions (B,) of answers; one at set-aside padding is none of the sequence and becomes L, which is ignored."""
+    xp, (batch, length, _) = get_array_module(logits), logits.shape
     positions = move_like(checks.array(name, positions, "iu"), logits)
     check_shape(name, positions, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
-    labels = xp.clip(positions.ravel().astype("int64"), 0, length)
-    if encoded.real is not None:
-        inside = np.pad(encoded.real, [(0, 0), (0, 1)])  # a position at padding is none of the sequence: ignored
-        labels = xp.where(move_like(inside, labels)[xp.arange(batch), labels], labels, length)
-        logits = xp.where(move_like(encoded.real, logits), logits, xp.finfo(logits.dtype).min)
-    return cross_entropy(logits, labels, ignore_index=length)
+    positions = xp.clip(positions.reshape(-1).astype("int64"), 0, length)
+    if layout.real is None:
+        return positions
+    inside = np.pad(layout.real, [(0, 0), (0, 1)])
+    return xp.where(move_like(inside, positions)[xp.arange(batch), positions], positions, length)

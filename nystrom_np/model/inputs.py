@@ -13,37 +13,39 @@ import numpy as np
 
 from nystrom_np.array_module import Array, get_array_module, move_like, to_numpy
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.model.encoder import is_exact
+from nystrom_np.definition import is_exact
+from nystrom_np.model.packing import Packed, Padded
 
 __all__ = ["Checks", "Inputs", "check_inputs", "check_shape", "default_positions"]
 
 
 @dataclass
 class Inputs:
-    """Checked arguments of a forward pass, beside the model's parameters.
+    """Checked arguments of a forward pass, as :func:`nystrom_np.definition.encode` takes them.
 
     Attributes
     ----------
-    input_ids : array of integers (B, L), or None
-    inputs_embeds : array of floats (B, L, D), or None
-        One of the two is there.
+    words : array of integers (B, L), or of floats (B, L, D)
+        The ids, or their embeddings.
     token_type_ids, position_ids : arrays of integers, broadcastable to (B, L)
     mask : array of booleans (B, 1, 1, L) or (B, 1, L, L), or None where nothing is masked
     head_mask : array of booleans (layers, H), or None
-    real : numpy array of booleans (B, L), or None
-        For ``masking="invariant"``, where padding or other sequences could have an influence: the mask on the host.
-    packing : Packing or None
-        Of inputs that are packed (1, N): see :mod:`nystrom_np.model.packing`.
+    layout : Padded or Packed
+        Packed, with (1, N) for (B, L), where padding or other sequences could have an influence and must not.
     """
 
-    input_ids: Array
-    inputs_embeds: Array
+    words: Array
     token_type_ids: Array
     position_ids: Array
     mask: Array
     head_mask: Array
-    real: np.ndarray | None
-    packing: Any = None
+    layout: Padded
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What follows the parameters and the configuration."""
+        tokens = (self.words, self.token_type_ids, self.position_ids)
+        return (*tokens, self.mask, self.head_mask, self.layout.segments)
 
 
 class Checks:
@@ -271,11 +273,12 @@ def check_inputs(
         raise ValueError(f"exactly one of input_ids and inputs_embeds must be given; found {found}")
     config.validate()  # it may have been changed since the model was made
     if input_ids is not None:
-        input_ids = checks.array("input_ids", input_ids, "iu")
-        shape = _two_axes("input_ids", input_ids.shape, "(batch, length)")
+        words = checks.array("input_ids", input_ids, "iu")
+        shape = _two_axes("input_ids", words.shape, "(batch, length)")
     else:
-        inputs_embeds = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
-        shape = _two_axes("inputs_embeds", inputs_embeds.shape, "(batch, length, hidden_size)", config.hidden_size)
+        words = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
+        words = words.astype(checks.home.dtype, copy=False)
+        shape = _two_axes("inputs_embeds", words.shape, "(batch, length, hidden_size)", config.hidden_size)
     if config.chunk_size_feed_forward > 0 and shape[1] % config.chunk_size_feed_forward:
         raise ValueError(
             f"the sequence length must be a multiple of chunk_size_feed_forward={config.chunk_size_feed_forward}; "
@@ -288,7 +291,7 @@ def check_inputs(
         return checks.ids(name, blank_padding(array, real), limit, table)
 
     if input_ids is not None:
-        input_ids = ids("input_ids", input_ids, config.vocab_size, "the word embedding")
+        words = ids("input_ids", words, config.vocab_size, "the word embedding")
     if position_ids is not None:
         rows = config.max_position_embeddings + 2
         position_ids = ids("position_ids", position_ids, rows, "the position embedding")
@@ -299,7 +302,18 @@ def check_inputs(
     else:
         token_type_ids = ids("token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding")
     heads = _check_head_mask(checks, config, head_mask)
-    return Inputs(input_ids, inputs_embeds, token_type_ids, position_ids, mask, heads, real)
+    if real is None:
+        return Inputs(words, token_type_ids, position_ids, mask, heads, Padded())
+    layout = Packed(real, checks.home)
+    positions = _positions_alone(layout, checks.home, config) if position_ids is None else layout.pack(position_ids)
+    return Inputs(layout.pack(words), layout.pack(token_type_ids), positions, None, heads, layout)
+
+
+def _positions_alone(layout: Packed, home: Array, config: NystromformerConfig) -> Array:
+    """The default position ids (1, N) of packed tokens: those of each sequence begin with the first."""
+    starts = layout.starts()
+    table = default_positions(home, config, int(max(starts, default=0)) + 1)[0]
+    return table[move_like(starts, home)][None]
 
 
 def blank_padding(array: Array, real: np.ndarray | None, fill: int = 0) -> Array:

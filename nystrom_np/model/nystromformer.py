@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import numpy as np
-
-from nystrom_np.array_module import Array, get_array_module, within_memory
+from nystrom_np.array_module import Array, within_memory
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.definition import encode
 from nystrom_np.model.base import NystromformerPreTrainedModel
-from nystrom_np.model.encoder import embed, encoder_layer
-from nystrom_np.model.inputs import Checks, Inputs, check_inputs
-from nystrom_np.model.packing import Encoded, pack
+from nystrom_np.model.inputs import Checks, check_inputs
+from nystrom_np.model.packing import collect
 from nystrom_np.model.parameters import body_shapes
 from nystrom_np.outputs import BaseModelOutput
-from nystrom_np.parallel import one_blas_thread
 
 __all__ = ["NystromformerModel"]
 
@@ -100,58 +97,11 @@ class NystromformerModel(NystromformerPreTrainedModel):
         """
         checks = Checks(self._home)
         inputs = check_inputs(
-            checks,
-            self.config,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-            position_ids,
-            head_mask,
-            inputs_embeds,
+            checks, self.config, input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
         )
-        encoded = self.encode(inputs, output_attentions, output_hidden_states)
-        last = encoded.padded(encoded.last_hidden_state)
-        return self.respond(checks, BaseModelOutput(last, encoded.hidden_states, encoded.attentions), return_dict)
+        config = self.asked(output_attentions, output_hidden_states)
+        states, attentions = encode(self._tree, config, *inputs.arguments)
+        record = BaseModelOutput(inputs.layout.unpack(states[-1]), *collect(config, inputs.layout, states, attentions))
+        return self.respond(checks, record, return_dict)
 
     forward = __call__
-
-    def encode(
-        self, inputs: Inputs, output_attentions: bool | None = None, output_hidden_states: bool | None = None
-    ) -> Encoded:
-        """Run checked inputs through the embeddings and the layers, packed where padding is to have no influence."""
-        config = self.config
-        with_attentions = config.output_attentions if output_attentions is None else output_attentions
-        with_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        if inputs.real is not None:
-            inputs = pack(inputs, config, self._home)
-        with one_blas_thread():
-            return self._encode(inputs, bool(with_states), bool(with_attentions))
-
-    def _encode(self, inputs: Inputs, with_states: bool, with_attentions: bool) -> Encoded:
-        config, packing = self.config, inputs.packing
-        x = embed(
-            self._tree["embeddings"],
-            config,
-            inputs.input_ids,
-            inputs.inputs_embeds,
-            inputs.token_type_ids,
-            inputs.position_ids,
-            self.compute_dtype,
-        )
-        segments = None if packing is None else packing.segments
-        # one piece of memory for all layers: a fresh one for each would cost time for all of its pages
-        room = np.empty((3, *x.shape), dtype=x.dtype) if get_array_module(x) is np else None
-        states, attentions = [x], []
-        for layer in range(config.num_hidden_layers):
-            p = self._tree["encoder"]["layer"][str(layer)]
-            head_mask = None if inputs.head_mask is None else inputs.head_mask[layer]
-            x, weights = encoder_layer(p, config, x, inputs.mask, head_mask, segments, with_attentions, room)
-            if with_states:
-                states.append(x)
-            if with_attentions:
-                attentions.append(weights if packing is None else packing.unpack_attention(weights, config, x))
-        if packing is not None and with_states:
-            states = [packing.unpack(state) for state in states]
-        return Encoded(
-            x, tuple(states) if with_states else None, tuple(attentions) if with_attentions else None, packing
-        )

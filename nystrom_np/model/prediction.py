@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nystrom_np.array_module import start_download, to_numpy
+from nystrom_np.array_module import start_copy_to_host, to_numpy
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.model.encoder import is_exact
+from nystrom_np.definition import is_exact
 from nystrom_np.model.inputs import on_device
 from nystrom_np.outputs import ModelOutput
 
-__all__ = ["batches", "pad", "split", "start_return", "trailing", "with_progress"]
+__all__ = ["batches", "pad", "split", "start_return", "delayed", "with_progress"]
 
 Item = TypeVar("Item")
 
@@ -125,7 +125,7 @@ def _padded(array: np.ndarray, length: int) -> np.ndarray:
     return np.pad(array, missing)
 
 
-def trailing(items: Iterable[Item], distance: int) -> Iterator[Item]:
+def delayed(items: Iterable[Item], distance: int) -> Iterator[Item]:
     """The items in their order, each handed out only once so many after it were begun.
 
     Where an error ends them, those begun before it are handed out first.
@@ -133,7 +133,7 @@ def trailing(items: Iterable[Item], distance: int) -> Iterator[Item]:
     Examples
     --------
     >>> begun = []
-    >>> for number in trailing((begun.append(number) or number for number in range(3)), distance=1):
+    >>> for number in delayed((begun.append(number) or number for number in range(3)), distance=1):
     ...     print(number, begun)
     0 [0, 1]
     1 [0, 1, 2]
@@ -167,7 +167,7 @@ def start_return(record: ModelOutput) -> Callable[[], ModelOutput]:
         if isinstance(value, tuple):
             parts = [start(part) for part in value]
             return lambda: tuple(wait() for wait in parts)
-        return start_download(value)
+        return start_copy_to_host(value)
 
     started = {field.name: start(getattr(record, field.name)) for field in fields(record)}
     return lambda: replace(record, **{name: wait() for name, wait in started.items()})

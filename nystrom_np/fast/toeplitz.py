@@ -1,0 +1,43 @@
+"""A convolution as a product with a banded matrix: the matrix, and the overlapping windows that it is multiplied by."""
+
+from jaxtyping import Float
+
+from nystrom_np.array_module import Array, get_array_module
+
+__all__ = ["OUTPUTS", "toeplitz", "windows"]
+
+OUTPUTS = 64
+"""Outputs of one Toeplitz product: about a filter's length, so that half of the band is not zero."""
+
+
+def windows(
+    value: Float[Array, "*heads length dim"], start: int, stop: int, size: int
+) -> Float[Array, "*heads windows inputs dim"]:
+    """What the Toeplitz products of positions start … stop see: overlapping views of them and their margins.
+
+    Outside the sequence there are zeros.
+    """
+    xp = get_array_module(value)
+    *heads, length, dim = value.shape
+    count = -(-(stop - start) // OUTPUTS)
+    first = start - size // 2
+    seen = slice(max(first, 0), min(first + count * OUTPUTS + size - 1, length))
+    padded = xp.zeros((*heads, count * OUTPUTS + size - 1, dim), dtype=value.dtype)
+    padded[..., seen.start - first : seen.stop - first, :] = value[..., seen, :]
+    *outer, along, across = padded.strides
+    return xp.lib.stride_tricks.as_strided(
+        padded, (*heads, count, OUTPUTS + size - 1, dim), (*outer, OUTPUTS * along, along, across)
+    )
+
+
+def toeplitz(filters: Float[Array, "heads size"]) -> Float[Array, "heads outputs inputs"]:
+    """The banded matrix T[t, t + s] = w[s] of each filter, which turns inputs into outputs.
+
+    Rows that begin with the filter, read again as if they were one shorter: each begins one place later than the last.
+    """
+    xp = get_array_module(filters)
+    outputs, (heads, size) = OUTPUTS, filters.shape
+    rows = xp.zeros((heads, outputs, outputs + size), dtype=filters.dtype)
+    rows[..., :size] = filters[:, None]
+    inputs = outputs + size - 1
+    return rows.reshape(heads, -1)[:, : outputs * inputs].reshape(heads, outputs, inputs)
