@@ -6,7 +6,7 @@ and back. A function without a twin here runs as it is defined.
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, wraps
 from inspect import unwrap
 from typing import Any
 
@@ -57,6 +57,7 @@ def in_single(function: Callable[..., Any], narrow: bool = True) -> Callable[...
     """Make a definition compute half precision in float32; its result is narrowed again, unless told otherwise."""
     function = unwrap(function)
 
+    @wraps(function)
     def computed(x: Array, *args: Any, **kwargs: Any) -> Any:
         result = function(wide(x), *args, **kwargs)
         return result.astype(x.dtype, copy=False) if narrow else result
