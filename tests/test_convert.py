@@ -189,12 +189,12 @@ def test_a_repository_of_the_hub(tiny: Path, tmp_path: Path, monkeypatch: pytest
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         hub.add("owner/tiny", tiny, "old")
-        hub.add("owner/none", tmp_path / "tiny", "main")
         assert_holds(
             convert.convert("owner/tiny", tmp_path / "target", revision="old").folder,
             build(MASKED_LM, dtype="float32"),
         )
         (tiny / "pytorch_model.bin").unlink()
+        hub.add("owner/none", tiny)
         with pytest.raises(FileNotFoundError, match=r"owner/none on .* has no pytorch_model\.bin"):
             convert.convert("owner/none", tmp_path / "other")
 
