@@ -89,7 +89,7 @@ def growing(
         if not output.exists():
             rows.save()
             rows.path.rename(output)
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # without the lock, which on Windows keeps the folder from being removed
 
 
 class GrowingFile:
@@ -160,14 +160,11 @@ class GrowingFile:
 @contextmanager
 def _alone(folder: Path, output: Path) -> Iterator[None]:
     """Hold a lock that ends with the process, however it ends."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            import fcntl
-        except ImportError:  # pragma: no cover  # Windows, where two such runs are not told from one another
-            pass
-        else:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(f"another process is writing {output}") from None
+    from filelock import FileLock, Timeout  # here, since it is only needed here
+
+    try:
+        held = FileLock(folder / "lock").acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(f"another process is writing {output}") from None
+    with held:
         yield

@@ -16,6 +16,7 @@ LOADED_WHEN_USED = (
     "cupy",
     "tokenizers",
     "huggingface_hub",
+    "filelock",
     "matplotlib",
     "tqdm",
     "threadpoolctl",
