@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nystrom_np.array_module import to_numpy
+from nystrom_np.files import JSON_LINES, json_values, text_lines
 from nystrom_np.growing import growing
 from nystrom_np.model import NystromformerModel
+from nystrom_np.model.prediction import batches, with_progress
 from nystrom_np.parallel import thread_count
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
@@ -21,7 +23,6 @@ from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = ["Embedded", "embed"]
 
-JSON_LINES = (".jsonl", ".ndjson")
 POOLING = ("mean", "first")
 LINES_PER_BATCH = 32
 
@@ -74,7 +75,7 @@ def embed(
     dtype, device : str
         As for ``from_pretrained``; the vectors have this dtype.
     progress : bool, optional
-        Whether to show a progress bar; by default in a terminal.
+        Whether to show a progress bar; by default in a terminal, after a second.
     **config_overrides
         Fields of the configuration to change.
 
@@ -121,8 +122,8 @@ def embed(
     header = HEADERS[output.suffix](count, width, kind)
     with growing(output, header, width * kind.itemsize, count, plan) as rows:
         begun = rows.count
-        remaining = _batches(islice(texts, begun, None))
-        for batch in _with_bar(remaining, count, begun, progress):
+        remaining = with_progress(islice(texts, begun, None), progress, count - begun)
+        for batch in batches(remaining, LINES_PER_BATCH):
             vectors = np.stack([_pooled(tokens[0], pooling) for tokens in extract(batch)])
             rows.append(vectors.astype(kind.newbyteorder("<"), copy=False).tobytes(), len(batch))
         if texts.digest != plan["source"]:
@@ -142,24 +143,20 @@ class _Texts:
     def __iter__(self) -> Iterator[str]:
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                digest.update(line)
-                yield self._text(line, number)
+            lines = text_lines(_digested(file, digest), self.path)
+            for place, value in json_values(lines) if self.is_json else lines:
+                text = value.get(self.field) if isinstance(value, dict) else value
+                if not isinstance(text, str):
+                    expected = f"a string, or an object with a string under {self.field!r}"
+                    raise ValueError(f"{place} is not {expected}")
+                yield text
         self.digest = digest.hexdigest()
 
-    def _text(self, line: bytes, number: int) -> str:
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            value = json.loads(text) if self.is_json else text
-        except (ValueError, RecursionError) as error:
-            kind = "JSON" if self.is_json else "text in UTF-8"
-            raise ValueError(f"{self.path}, line {number} is not {kind}: {error}") from None
-        if isinstance(value, dict):
-            value = value.get(self.field)
-        if not isinstance(value, str):
-            expected = f"a string, or an object with a string under {self.field!r}"
-            raise ValueError(f"{self.path}, line {number} is not {expected}")
-        return value
+
+def _digested(lines: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for line in lines:
+        digest.update(line)
+        yield line
 
 
 def _extractor(model: Any, dtype: str, device: str, config_overrides: dict[str, Any]) -> FeatureExtractionPipeline:
@@ -205,21 +202,6 @@ def _digest_of(extract: FeatureExtractionPipeline) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(to_numpy(value)).data)
     return digest.hexdigest()
-
-
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    return iter(lambda: list(islice(texts, LINES_PER_BATCH)), [])
-
-
-def _with_bar(batches: Iterator[list[str]], total: int, begun: int, progress: bool | None) -> Iterator[list[str]]:
-    """The batches, with a progress bar that counts lines."""
-    from tqdm import tqdm  # here, since it is only needed here
-
-    hidden = None if progress is None else not progress
-    with tqdm(total=total, initial=begun, unit="line", disable=hidden) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
 
 
 def _npy_header(rows: int, width: int, dtype: np.dtype) -> bytes:

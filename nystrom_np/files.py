@@ -1,15 +1,26 @@
-"""Reading JSON that somebody else wrote, and writing files whole or not at all."""
+"""Reading text and JSON that somebody else wrote, and writing files whole or not at all."""
 
 import json
 import math
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_json_object", "read_json_object", "read_weight_map", "replacing"]
+__all__ = [
+    "JSON_LINES",
+    "json_values",
+    "parse_json_object",
+    "read_json_object",
+    "read_weight_map",
+    "replacing",
+    "text_lines",
+]
+
+JSON_LINES = (".jsonl", ".ndjson")
+"""How the names of files end whose lines are JSON."""
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -139,6 +150,70 @@ def read_weight_map(index: Path) -> dict[str, str]:
         if re.search(r"[/\\:\0]", file) or file in ("", ".", ".."):
             raise ValueError(f"{index}: {file!r} is not the name of a file beside it")
     return weight_map
+
+
+def text_lines(lines: Iterable[bytes], source: object) -> Iterator[tuple[str, str]]:
+    r"""Decode lines of UTF-8, the first with or without a byte order mark.
+
+    Parameters
+    ----------
+    lines : iterable of bytes
+        Such as a file opened in binary mode.
+    source : object
+        Where they come from.
+
+    Yields
+    ------
+    place, line : str
+        Where the line stands, for error messages; and the line without its end.
+
+    Raises
+    ------
+    ValueError
+        If a line is not UTF-8.
+
+    Examples
+    --------
+    >>> list(text_lines([b"one\r\n", b"two"], "a.txt"))
+    [('a.txt, line 1', 'one'), ('a.txt, line 2', 'two')]
+    """
+    for number, line in enumerate(lines, start=1):
+        place = f"{source}, line {number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{place} is not UTF-8: {error}") from None
+        yield place, text.rstrip("\r\n")
+
+
+def json_values(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """Read each line of `text_lines` as JSON.
+
+    Parameters
+    ----------
+    lines : iterable of (place, line)
+
+    Yields
+    ------
+    place : str
+    value : object
+
+    Raises
+    ------
+    ValueError
+        If a line is not JSON.
+
+    Examples
+    --------
+    >>> list(json_values(text_lines([b'{"text": "one"}'], "a.jsonl")))
+    [('a.jsonl, line 1', {'text': 'one'})]
+    """
+    for place, line in lines:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place} is not JSON: {error}") from None
+        yield place, value
 
 
 @contextmanager

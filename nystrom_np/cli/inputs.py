@@ -1,11 +1,12 @@
 """Where the commands' inputs come from: arguments, a file, or standard input."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+
+from nystrom_np.files import JSON_LINES, json_values, text_lines
 
 STANDARD_INPUT = "-"
 
@@ -42,7 +43,7 @@ def given(texts: list[str]) -> Inputs:
 def texts_of(path: str | None) -> Inputs:
     """The lines of a file, or of standard input; for a file of JSON Lines, what each line holds."""
     path = source(path)
-    return Inputs(values(path) if path.endswith((".jsonl", ".ndjson")) else lines(path), several=True)
+    return Inputs(values(path) if path.lower().endswith(JSON_LINES) else lines(path), several=True)
 
 
 def records_of(path: str | None) -> Inputs:
@@ -64,11 +65,7 @@ def source(path: str | None) -> str:
 
 def values(path: str) -> Iterator[tuple[str, Any]]:
     """Yield what the lines of JSON hold. A text may stand by itself or as ``{"text": …}``."""
-    for place, line in lines(path):
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{place} is not JSON: {error}") from error
+    for place, value in json_values(lines(path)):
         yield place, value["text"] if isinstance(value, dict) and list(value) == ["text"] else value
 
 
@@ -76,14 +73,10 @@ def lines(path: str) -> Iterator[tuple[str, str]]:
     """Yield each line without its end, and where it stands."""
     standard = path == STANDARD_INPUT
     name = "standard input" if standard else path
-    number = 0
+    empty = True
     with nullcontext(sys.stdin.buffer) if standard else Path(path).open("rb") as file:
-        for number, line in enumerate(file, 1):
-            place = f"{name}, line {number}"
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{place} is not UTF-8: {error}") from error
-            yield place, text.rstrip("\r\n")
-    if not number:
+        for placed in text_lines(file, name):
+            empty = False
+            yield placed
+    if empty:
         raise ValueError(f"{name} is empty")
