@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -26,6 +26,7 @@ __all__ = [
     "LoadedCheckpoint",
     "StoredTensor",
     "load_checkpoint",
+    "read_shards",
     "save_checkpoint",
     "stored_tensors",
     "widen_bfloat16",
@@ -41,6 +42,9 @@ _BIAS = "cls.predictions.bias"
 _DECODER_BIAS = "cls.predictions.decoder.bias"
 _BUFFERS = ("nystromformer.embeddings.position_ids", "nystromformer.embeddings.token_type_ids")
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16: its bits
+
+
+Tensor = TypeVar("Tensor")
 
 
 class CheckpointError(ValueError):
@@ -209,7 +213,7 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
     if (folder / FILE_NAME).is_file():
         return _read_header(folder / FILE_NAME)
     if (folder / INDEX_NAME).is_file():
-        return _read_shards(folder / INDEX_NAME)
+        return read_shards(folder / INDEX_NAME, _read_header)
     pickled = any(folder.glob("pytorch_model*.bin*"))
     advice = (
         f"; pytorch_model.bin is a pickle, which can run code and is not loaded: nystrom-np convert {folder} TARGET"
@@ -238,21 +242,52 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     }
 
 
-def _read_shards(index: Path) -> dict[str, StoredTensor]:
+def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Read a checkpoint in several files, which have to hold what their index says.
+
+    Parameters
+    ----------
+    index : Path
+        See :func:`nystrom_np.files.read_weight_map`.
+    read : callable
+        Returns the tensors of one file by their names.
+
+    Returns
+    -------
+    dict
+        The tensors of all files.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there.
+    CheckpointError
+        If the index is damaged, or disagrees with a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     index = Path(folder) / "index.json"
+    ...     _ = index.write_text('{"weight_map": {"a": "one.bin", "b": "two.bin"}}')
+    ...     read_shards(index, read=lambda path: {})
+    Traceback (most recent call last):
+    FileNotFoundError: no file 'one.bin' in ..., though index.json names it
+    """
     try:
         weight_map = read_weight_map(index)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, Tensor] = {}
     for shard in sorted(set(weight_map.values())):
-        path = index.parent / shard
+        path = index.with_name(shard)
         if not path.is_file():
             raise FileNotFoundError(f"no file {shard!r} in {index.parent}, though {index.name} names it")
-        header = _read_header(path)
-        disputed = header.keys() ^ {name for name, place in weight_map.items() if place == shard}
+        part = read(path)
+        disputed = part.keys() ^ {name for name, place in weight_map.items() if place == shard}
         if disputed:
-            raise CheckpointError(f"{index} and {path.name} disagree about {_listed(disputed)}")
-        tensors.update(header)
+            raise CheckpointError(f"{index} and {shard} disagree about {_listed(disputed)}")
+        tensors |= part
     return tensors
 
 

@@ -13,18 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nystrom_np import model as models
-from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint
+from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint, read_shards
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.files import read_json_object, read_weight_map
-from nystrom_np.hub import local_folder
+from nystrom_np.files import read_json_object
+from nystrom_np.hub import PICKLES, TOKENIZER, local_folder
 from nystrom_np.tokenization import NystromformerTokenizer
 from nystrom_np.torch_archive import read_state_dict
 
 __all__ = ["Converted", "convert"]
 
-PICKLE = "pytorch_model.bin"
-INDEX = "pytorch_model.bin.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+PICKLE, INDEX = PICKLES
+TOKENIZER_FILES = (*TOKENIZER, "spiece.model")
 HEADS = (  # by a parameter that no other head has, but for the last, which is also a part of two before it
     (r"^cls\.predictions\.|\bmlm\.", models.NystromformerForMaskedLM),
     (r"^qa_outputs\.", models.NystromformerForQuestionAnswering),
@@ -133,20 +132,8 @@ def _read(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, d
     if (folder / PICKLE).is_file():
         return folder, read_state_dict(folder / PICKLE)
     if (folder / INDEX).is_file():
-        return folder, _read_shards(folder / INDEX)
+        return folder, read_shards(folder / INDEX, read_state_dict)
     raise FileNotFoundError(f"{folder} is neither a folder with {PICKLE} nor a file")
-
-
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    places = read_weight_map(index)
-    tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(places.values())):
-        part = read_state_dict(index.with_name(shard))
-        disputed = part.keys() ^ {name for name, place in places.items() if place == shard}
-        if disputed:
-            raise CheckpointError(f"{index} and {shard} disagree about {', '.join(sorted(disputed)):.200}")
-        tensors |= part
-    return tensors
 
 
 def _head_of(names: Mapping[str, Any]) -> Any:
