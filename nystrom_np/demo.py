@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_np import model as models
 from nystrom_np.array_module import to_numpy
 from nystrom_np.files import read_json_object
-from nystrom_np.pipelines import load_whole, pipeline, shipped_weights
+from nystrom_np.model import NystromformerModel
+from nystrom_np.pipelines import SHIPPED, TASKS, load_whole, pipeline, shipped_weights
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = [
@@ -27,39 +27,26 @@ __all__ = [
     "verify",
 ]
 
-HEADS: dict[str, Any] = {
-    "masked-lm": models.NystromformerForMaskedLM,
-    "sequence-classification": models.NystromformerForSequenceClassification,
-    "multiple-choice": models.NystromformerForMultipleChoice,
-    "token-classification": models.NystromformerForTokenClassification,
-    "question-answering": models.NystromformerForQuestionAnswering,
-}
-CLASSES = {cls.__name__: cls for cls in (*HEADS.values(), models.NystromformerModel)}
-
 FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6
 """The distance from float64 that float32 may have: in units of the reference's own, and at least."""
 
 STORY = "Mary went to the kitchen. John picked up the apple. Mary moved to the garden. John walked to the office."
-SHOWN: dict[str, tuple[str, dict[str, Any], tuple[Any, ...]]] = {
-    "masked-lm": ("fill-mask", {"top_k": 3}, ("The violin is a musical [MASK] with strings.",)),
-    "sequence-classification": (
-        "text-classification",
-        {},
-        ("A wonderful film, full of life.", "A dull and lifeless story."),
-    ),
+SHOWN: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
+    "fill-mask": ({"top_k": 3}, ("The violin is a musical [MASK] with strings.",)),
+    "text-classification": ({}, ("A wonderful film, full of life.", "A dull and lifeless story.")),
     "multiple-choice": (
-        "multiple-choice",
         {"top_k": None},
         ({"prompt": f"What did John take last? {STORY}", "choices": ["book", "apple", "letter", "football"]},),
     ),
-    "token-classification": (
-        "token-classification",
-        {"aggregation_strategy": "first"},
-        ("The old man reads a good book",),
-    ),
-    "question-answering": ("question-answering", {}, ({"question": "Where is Mary?", "context": STORY},)),
+    "token-classification": ({"aggregation_strategy": "first"}, ("The old man reads a good book",)),
+    "question-answering": ({}, ({"question": "Where is Mary?", "context": STORY},)),
 }
-"""What each head is shown with: its pipeline, options, and inputs."""
+"""What each head is shown with: the options and inputs of its pipeline."""
+
+HEADS: dict[str, Any] = {SHIPPED[TASKS[task]]: TASKS[task].head for task in SHOWN}
+"""The folder of each shipped checkpoint, and the class that loads it."""
+
+CLASSES = {cls.__name__: cls for cls in (NystromformerModel, *HEADS.values())}
 
 
 @dataclass(frozen=True)
@@ -181,10 +168,9 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
     >>> first.head, all(comparison.agrees for comparison in first.comparisons)
     ('masked-lm', True)
     """
-    weights = shipped_weights()
-    for head, (task, options, inputs) in SHOWN.items():
-        comparisons = tuple(verify(weights / head, dtypes, device))
-        pipe = pipeline(task, weights / head, device=device, dtype=dtypes[-1], **options)
+    for head, (task, (options, inputs)) in zip(HEADS, SHOWN.items(), strict=True):
+        comparisons = tuple(verify(shipped_weights() / head, dtypes, device))
+        pipe = pipeline(task, device=device, dtype=dtypes[-1], **options)
         start = time.perf_counter()
         answers = tuple(pipe(iter(inputs)))
         yield Demonstration(head, pipe, inputs, answers, time.perf_counter() - start, comparisons)
