@@ -1,4 +1,4 @@
-"""Reading text and JSON that somebody else wrote, and writing files whole or not at all."""
+"""Reading text and JSON with errors that say where, and replacing a file only once its new content is complete."""
 
 import json
 import math
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 JSON_LINES = (".jsonl", ".ndjson")
-"""How the names of files end whose lines are JSON."""
+"""Suffixes of files in which each line is a JSON value."""
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is not UTF-8, not JSON, not an object, nested too deeply, or holds a key twice, a NaN or an
+        If it is not UTF-8, not JSON, not an object, or nested too deeply; or if it has a key twice, a NaN or an
         infinity.
 
     Examples
@@ -114,7 +114,7 @@ def _finite(text: str) -> float:
 
 
 def read_weight_map(index: Path) -> dict[str, str]:
-    """Read which tensor lies in which file, from the index of a checkpoint in several files.
+    """Read the index of a checkpoint in several files: which tensor lies in which file.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        From tensor names to the names of files beside the index, never a path to elsewhere.
+        From tensor names to names of files in the folder of the index; a path to elsewhere is refused.
 
     Raises
     ------
@@ -218,12 +218,12 @@ def json_values(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and move that file to `path` at the end.
+    """Yield a temporary name beside `path` to write to, and move that file to `path` at the end.
 
     Parameters
     ----------
     path : Path
-        The file to make or to replace. If the block raises, it stays as it was and nothing is left behind.
+        The file to make or to replace. If the block raises, it stays as it was and the temporary file is removed.
 
     Yields
     ------

@@ -1,7 +1,7 @@
-"""Checkpoints on the Hugging Face Hub: fetched with ``huggingface_hub`` into its cache, so that all else sees folders.
+"""Checkpoints on the Hugging Face Hub: fetched with ``huggingface_hub`` into its cache, as folders.
 
-A name stands for a folder where there is one, and for a repository otherwise. The cache is the one that
-``transformers`` uses; what is in it needs no network. ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and
+A name stands for a local folder if there is one of that name, and for a repository otherwise. The cache is shared
+with ``transformers``; files in it are used without network. ``HF_ENDPOINT``, ``HF_HOME``, ``HF_TOKEN`` and
 ``HF_HUB_OFFLINE`` are obeyed.
 """
 
@@ -26,7 +26,7 @@ FILES = {
     "pickle": (*PICKLES, CONFIG, *TOKENIZER),
     "tokenizer": TOKENIZER,
 }
-"""What is fetched, where the repository has it. It must have the first, or of weights, the index of their shards."""
+"""What is fetched, if the repository has it. Required is the first file; for weights, their index will do instead."""
 
 Name = str | os.PathLike[str]
 
@@ -38,34 +38,35 @@ def local_folder(
     cache_dir: Name | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """Return the folder that a name stands for, its files fetched if need be.
+    """Return the folder that a name stands for, after fetching what is missing of a repository.
 
     Parameters
     ----------
     name : str or path
-        A folder; or, as a str, the ``owner/name`` of a repository. A folder of that name wins, and is not looked
-        into here.
+        A folder; or, as a str, the ``owner/name`` of a repository. A folder of that name is preferred, and returned
+        without a look into it.
     what : {"config", "weights", "pickle", "tokenizer"}
-        Which files are needed: ``config.json``; this and safetensors weights; this and ``pytorch_model.bin``, with the
-        tokenizer's files if there are any; ``tokenizer.json`` and what belongs to it.
+        Which files are needed. "config": ``config.json``; "weights": that and safetensors weights; "pickle": that and
+        ``pytorch_model.bin``, with the tokenizer's files if there are any; "tokenizer": ``tokenizer.json`` and the
+        files beside it that describe special tokens.
     revision : str, optional
         A branch, a tag or a commit of the repository; its main branch by default.
     cache_dir : str or path, optional
         Where fetched files are kept; the cache of ``huggingface_hub`` by default.
     local_files_only : bool
-        Whether to take files from the cache alone.
+        Use the cache only, never the network.
 
     Returns
     -------
     Path
-        The folder itself, or one of the cache, which holds the files of one commit.
+        The local folder, or a folder of the cache, all of whose files are of one commit.
 
     Raises
     ------
     OSError
         If the repository, the revision or a file does not exist (FileNotFoundError), may not be read
-        (PermissionError), or is not in the cache and cannot be fetched (ConnectionError). Where the weights are there
-        as a pickle alone, the message names the command that converts it.
+        (PermissionError), or is not in the cache and cannot be fetched (ConnectionError). If the repository has its
+        weights only as a pickle, the message names the command that converts it.
     ValueError
         If the index of several weight files is damaged.
 
@@ -105,7 +106,7 @@ class _Repository:
     def of(
         cls, name: Name, revision: str | None, cache_dir: Name | None, local_files_only: bool
     ) -> "_Repository | None":
-        """Tell a repository from a folder. Only a str with one slash can name a repository."""
+        """Return None if the name is a folder's. Only a str with exactly one slash can name a repository."""
         part = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
         if not isinstance(name, str) or not re.fullmatch(f"{part}/{part}", name) or Path(name).exists():
             return None
@@ -148,7 +149,7 @@ class _Repository:
             raise OSError(f"{files[0]} of {self} could not be fetched: {_reason(error)}") from error
 
     def refuse(self, file: str) -> NoReturn:
-        """Say why a file was not fetched; where the weights are there as a pickle alone, how to convert it."""
+        """Say why a required file was not fetched; if the weights exist only as a pickle, say how to convert it."""
         from huggingface_hub import HfApi
 
         if self.local_files_only:
@@ -182,7 +183,7 @@ def _reason(error: BaseException | None) -> str:
 
 
 def _late_bar() -> Any:
-    """A progress bar for long downloads: `snapshot_download` would show some for what is in the cache, too."""
+    """Return a progress bar that only long downloads show: `snapshot_download`'s appears even if all is cached."""
     from huggingface_hub.utils import tqdm
 
     class LateBar(tqdm):
