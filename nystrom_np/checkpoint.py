@@ -250,26 +250,10 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Read a checkpoint in several files, which have to hold what their index says.
+    """Read a checkpoint in several files, each with `read`, and refuse files that are not as their index says.
 
-    Parameters
-    ----------
-    index : Path
-        See :func:`nystrom_np.files.read_weight_map`.
-    read : callable
-        Returns the tensors of one file by their names.
-
-    Returns
-    -------
-    dict
-        The tensors of all files.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    CheckpointError
-        If the index is damaged, or disagrees with a file.
+    A file that is missing raises a FileNotFoundError; a damaged index, or tensors that differ from those it lists,
+    a CheckpointError.
 
     Examples
     --------

@@ -57,24 +57,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
-    """Read bytes that must hold one JSON object, strictly.
-
-    Parameters
-    ----------
-    data : bytes
-        The text in UTF-8.
-    source : object
-        Where it comes from, for the error message.
-
-    Returns
-    -------
-    dict of str to object
-        The object.
-
-    Raises
-    ------
-    ValueError
-        As `read_json_object`.
+    """Read bytes as `read_json_object` reads a file; `source` names them in the error.
 
     Examples
     --------
@@ -153,24 +136,9 @@ def read_weight_map(index: Path) -> dict[str, str]:
 
 
 def text_lines(lines: Iterable[bytes], source: object) -> Iterator[tuple[str, str]]:
-    r"""Decode lines of UTF-8, the first with or without a byte order mark.
+    r"""Decode lines of UTF-8: yield where each stands, for error messages, and the line without its end.
 
-    Parameters
-    ----------
-    lines : iterable of bytes
-        Such as a file opened in binary mode.
-    source : object
-        Where they come from.
-
-    Yields
-    ------
-    place, line : str
-        Where the line stands, for error messages; and the line without its end.
-
-    Raises
-    ------
-    ValueError
-        If a line is not UTF-8.
+    The first line may begin with a byte order mark. A line that is not UTF-8 raises a ValueError.
 
     Examples
     --------
@@ -187,21 +155,7 @@ def text_lines(lines: Iterable[bytes], source: object) -> Iterator[tuple[str, st
 
 
 def json_values(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-    """Read each line of `text_lines` as JSON.
-
-    Parameters
-    ----------
-    lines : iterable of (place, line)
-
-    Yields
-    ------
-    place : str
-    value : object
-
-    Raises
-    ------
-    ValueError
-        If a line is not JSON.
+    """Read each line of `text_lines` as JSON: yield its place and value. If it is not JSON, raise a ValueError.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from nystrom_np import NystromformerForMaskedLM, NystromformerTokenizer, cli, convert
 from nystrom_np.checkpoint import CheckpointError, widen_bfloat16
 from nystrom_np.demo import CLASSES
-from tests.hub_server import serving
+from tests.hub_server import ask_at, serving
 from tests.models import HEADS, MASKED_LM, MODELS, TOKEN, build, build_another
 from tests.torch_files import Tensor, archive, state_dict
 
@@ -185,9 +185,7 @@ def test_the_tokenizer_comes_along(checkpoints: Path, tmp_path: Path, capsys: py
 def test_a_repository_of_the_hub(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with serving() as hub:
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        ask_at(hub.endpoint, monkeypatch)
         hub.add("owner/tiny", tiny, "old")
         assert_holds(
             convert.convert("owner/tiny", tmp_path / "target", revision="old").folder,

@@ -21,7 +21,7 @@ from nystrom_np import (
     NystromformerModel,
     NystromformerTokenizer,
 )
-from tests.hub_server import Hub, serving
+from tests.hub_server import Hub, ask_at, serving
 
 NAME = "uw-madison/nystromformer-tiny"
 
@@ -64,13 +64,6 @@ def assert_same(one: Any, other: Any) -> None:
     assert one.state_dict().keys() == other.state_dict().keys()
     for name, value in one.state_dict().items():
         np.testing.assert_array_equal(value, other.state_dict()[name])
-
-
-def ask_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``HF_ENDPOINT`` does, which is read once in a process."""
-    template = endpoint + constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
 
 
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
