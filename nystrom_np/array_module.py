@@ -265,8 +265,6 @@ def move_like(array: Array, other: Array) -> Array:
     module, device = get_array_module(other), device_of(other)
     if get_array_module(array) is module and device_of(array) == device:
         return array
-    if module is np:
-        return to_numpy(array)
     return _to_cuda(module, array) if _is_cupy(module) else module.asarray(to_numpy(array))
 
 

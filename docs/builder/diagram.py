@@ -4,10 +4,10 @@ import html
 from typing import Any
 
 import numpy as np
+from nystrom_np.model.encoder import embed, project
 
 from docs.builder.pictures import model_and_inputs
 from nystrom_np.functional import nystrom_kernels, segment_means
-from nystrom_np.model.encoder import embed, project
 
 __all__ = ["data_flow", "stages"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nystrom_np.model.encoder import project
 
 from docs.builder.blocks import DOCS, ROOT
 from nystrom_np import NystromformerConfig, NystromformerForMaskedLM, NystromformerModel, NystromformerTokenizer
@@ -21,7 +22,6 @@ from nystrom_np.functional import (
     softmax_attention_matrix,
     svd_pinv,
 )
-from nystrom_np.model.encoder import project
 
 __all__ = ["CHECKPOINT", "PICTURES", "TEXT", "draw"]
 

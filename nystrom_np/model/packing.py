@@ -123,7 +123,15 @@ class Packed(Padded):
 def collect(
     config: NystromformerConfig, layout: Padded, states: list[Array], attentions: list[Any]
 ) -> tuple[tuple[Array, ...] | None, tuple[Array, ...] | None]:
-    """Return the hidden states and attentions that a configuration asks for, each in its place, or None."""
+    """Return the hidden states and attentions that a configuration asks for, each in its place, or None.
+
+    Examples
+    --------
+    >>> states = [np.zeros((1, 2, 4))] * 3
+    >>> hidden, attentions = collect(NystromformerConfig(output_hidden_states=True), Padded(), states, [])
+    >>> len(hidden), attentions
+    (3, None)
+    """
     hidden = tuple(layout.unpack(state) for state in states) if config.output_hidden_states else None
     if not config.output_attentions:
         return hidden, None

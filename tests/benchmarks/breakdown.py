@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nystrom_np.model import encoder, nystromformer
 from nystrom_np.parallel import thread_count
+
+from nystrom_np.model import encoder, nystromformer
 
 PARTS = ("projection", "feed-forward", "attention", "convolution", "elementwise", "rest")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nystrom_np.parallel import using_threads
 
 from nystrom_np import array_module
 from nystrom_np.functional import (
@@ -17,7 +18,6 @@ from nystrom_np.functional import (
     softmax_attention,
     softmax_attention_matrix,
 )
-from nystrom_np.parallel import using_threads
 from nystrom_np.testing import AttentionCase, arrays, attention_cases, masks
 from tests.backends import Backend
 from tests.laws.tools import FLOATS, assert_close, cases, eps

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nystrom_np.model.encoder import activated, affine, by_feature
 
 from nystrom_np.functional import embedding, linear
 from nystrom_np.model import encoder
-from nystrom_np.model.encoder import activated, affine, by_feature
 from nystrom_np.testing import arrays
 from tests.backends import Backend
 from tests.laws.tools import assert_close, cases, eps, shapes

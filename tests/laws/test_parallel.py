@@ -9,9 +9,9 @@ import pytest
 import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
+from nystrom_np.parallel import one_blas_thread, parallel_map, row_blocks, thread_count, using_threads
 
 from nystrom_np import parallel
-from nystrom_np.parallel import one_blas_thread, parallel_map, row_blocks, thread_count, using_threads
 from tests.laws.tools import cases
 
 
