@@ -81,7 +81,14 @@ def fused(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def elementwise(formula: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Make a formula of one array one kernel, its result in the array's dtype."""
+    """Make a formula of one array one kernel, its result in the array's dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> elementwise(lambda x: x * x)(np.arange(3.0))
+    array([0., 1., 4.])
+    """
     kernel = fused(formula)
     return lambda x: kernel(x).astype(x.dtype, copy=False)
 
