@@ -68,38 +68,18 @@ class _HeadedModel(NystromformerPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Compute the logits and, with labels, the loss.
+        """Compute the logits and, with labels, the loss: the head's record, or a tuple.
 
         Parameters
         ----------
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds : arrays, optional
-            As in :class:`NystromformerModel`; for multiple choice with an axis for the choices, (B, C, L).
         labels : array, optional
             What the head should have answered: see the class.
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says.
 
-        Returns
-        -------
-        record of the head, or tuple
-            With its logits and, if there are labels, ``loss``.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
+        All others are as in :class:`NystromformerModel`, for multiple choice with an axis for the choices, (B, C, L).
         """
         checks = Checks(self._home)
-        arguments = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "position_ids": position_ids,
-            "head_mask": head_mask,
-            "inputs_embeds": inputs_embeds,
-        }
-        self._fold(checks, arguments)
-        inputs = check_inputs(checks, self.config, **arguments)
+        given = (input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
+        inputs = check_inputs(checks, self.config, *self._folded(checks, *given))
         config, layout = self.asked(output_attentions, output_hidden_states), inputs.layout
         states, attentions = encode(self._tree["nystromformer"], config, *inputs.arguments)
         logits = self._logits(checks, layout, states[-1])
@@ -109,8 +89,9 @@ class _HeadedModel(NystromformerPreTrainedModel):
 
     forward = __call__
 
-    def _fold(self, checks: Checks, arguments: dict[str, Any]) -> None:
-        """Make a batch of sequences of the arguments where they are none, in place."""
+    def _folded(self, checks: Checks, *given: Any) -> tuple[Any, ...]:
+        """Return the encoder's arguments as a batch of sequences."""
+        return given
 
     def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
         """Logits of the last state: of each token, or of each sequence."""
@@ -145,8 +126,8 @@ class NystromformerForMaskedLM(_HeadedModel):
 
     Notes
     -----
-    As in transformers 4.37.2, it returns a :class:`MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true tokens, integers (B, L),
-    −100 where the loss, the mean cross-entropy, is to ignore the position.
+    As in transformers 4.37.2, it returns a :class:`MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true
+    tokens, integers (B, L), −100 where the loss, the mean cross-entropy, is to ignore the position.
 
     Examples
     --------
@@ -186,10 +167,11 @@ class NystromformerForSequenceClassification(_HeadedModel):
 
     Notes
     -----
-    As in transformers 4.37.2, it returns a :class:`SequenceClassifierOutput` with ``logits`` (B, num_labels). ``labels`` are integers (B,) or
-    (B, 1) for one label to a sequence, −100 to ignore it (cross-entropy); floats (B, num_labels) of 0 and 1 for several
-    (binary cross-entropy); floats for regression (squared error). Which of the three is ``config.problem_type``; where
-    this is None, one label means regression, int64 and int32 labels a single label, any others several.
+    As in transformers 4.37.2, it returns a :class:`SequenceClassifierOutput` with ``logits`` (B, num_labels).
+    ``labels`` are integers (B,) or (B, 1) for one label to a sequence, −100 to ignore it (cross-entropy); floats (B,
+    num_labels) of 0 and 1 for several (binary cross-entropy); floats for regression (squared error). Which of the three
+    is ``config.problem_type``; where this is None, one label means regression, int64 and int32 labels a single label,
+    any others several.
 
     Examples
     --------
@@ -249,9 +231,9 @@ class NystromformerForMultipleChoice(_HeadedModel):
     Notes
     -----
     The inputs are (B, C, L), ``inputs_embeds`` (B, C, L, D); the choices are folded into the batch, so that hidden
-    states and attentions have B · C rows. As in transformers 4.37.2, it returns a :class:`MultipleChoiceModelOutput` with ``logits`` (B, C).
-    ``labels`` are the right choices, integers (B,), −100 to ignore one; or floats (B, C), a distribution over them. The
-    loss is the mean cross-entropy.
+    states and attentions have B · C rows. As in transformers 4.37.2, it returns a :class:`MultipleChoiceModelOutput`
+    with ``logits`` (B, C). ``labels`` are the right choices, integers (B,), −100 to ignore one; or floats (B, C), a
+    distribution over them. The loss is the mean cross-entropy.
 
     Examples
     --------
@@ -273,21 +255,23 @@ class NystromformerForMultipleChoice(_HeadedModel):
         width = config.hidden_size
         return dense_shapes("pre_classifier", width, width) | dense_shapes("classifier", width, 1)
 
-    def _fold(self, checks: Checks, arguments: dict[str, Any]) -> None:
-        """Fold the choices of every argument into the batch, in place."""
+    def _folded(self, checks: Checks, *given: Any) -> tuple[Any, ...]:
+        """Return the encoder's arguments with their choices folded into the batch."""
+        arguments = dict(zip(_AXES, given, strict=True))
         name = "input_ids" if arguments["input_ids"] is not None else "inputs_embeds"
         if arguments[name] is None:
-            return  # which check_inputs refuses
+            return given  # which check_inputs refuses
         words = checks.array(name, arguments[name], "biuf")
-        if words.ndim != _CHOICE_AXES[name]:
+        if words.ndim != _AXES[name]:
             expected = "(batch, choices, length" + (", hidden_size)" if name == "inputs_embeds" else ")")
             raise ValueError(f"{name} must have shape {expected}; found {words.shape}")
         checks.choices = words.shape[1]
-        for name, axes in _CHOICE_AXES.items():
-            array = arguments[name] if arguments[name] is None else checks.array(name, arguments[name], "biuf")
-            if array is not None and array.ndim == axes:
+        for name, value in arguments.items():
+            array = None if value is None or name == "head_mask" else checks.array(name, value, "biuf")
+            if array is not None and array.ndim == _AXES[name]:
                 check_shape(name, array, words.shape[:2] + array.shape[2:], words="(batch, choices, ...)")
                 arguments[name] = array.reshape(-1, *array.shape[2:])
+        return tuple(arguments.values())
 
     def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
         return super()._logits(checks, layout, x).reshape(-1, checks.choices)
@@ -301,8 +285,8 @@ class NystromformerForMultipleChoice(_HeadedModel):
         return cross_entropy(logits, checks.labels("labels", labels, logits.shape[1]))
 
 
-_CHOICE_AXES = {"input_ids": 3, "attention_mask": 3, "token_type_ids": 3, "position_ids": 3, "inputs_embeds": 4}
-"""How many axes an argument has that is folded; with fewer it is one for all choices."""
+_AXES = dict(input_ids=3, attention_mask=3, token_type_ids=3, position_ids=3, head_mask=None, inputs_embeds=4)  # noqa: C408
+"""The encoder's arguments in their order, and how many axes one has that is folded."""
 
 
 class NystromformerForTokenClassification(_HeadedModel):
@@ -316,8 +300,8 @@ class NystromformerForTokenClassification(_HeadedModel):
 
     Notes
     -----
-    As in transformers 4.37.2, it returns a :class:`TokenClassifierOutput` with ``logits`` (B, L, num_labels). ``labels`` are integers (B, L), −100
-    where the loss, the mean cross-entropy, is to ignore the position.
+    As in transformers 4.37.2, it returns a :class:`TokenClassifierOutput` with ``logits`` (B, L, num_labels).
+    ``labels`` are integers (B, L), −100 where the loss, the mean cross-entropy, is to ignore the position.
 
     Examples
     --------
