@@ -39,7 +39,7 @@ class DeviceError(ValueError):
 def get_array_module(*arrays: Array) -> Any:
     """Return the module whose functions apply to the given arrays.
 
-    It is ``numpy``, ``cupy``, or what an array's own ``__array_namespace__`` returns; None and Python's numbers fit any.
+    It is ``numpy``, ``cupy``, or what an array's own ``__array_namespace__`` returns; None and numbers fit any.
 
     Raises
     ------
@@ -273,8 +273,8 @@ def to_numpy(array: Array) -> np.ndarray:
 def start_copy_to_host(array: Array) -> Callable[[], np.ndarray]:
     """Start copying an array to the host; what is returned is a function that waits for the copy and returns it.
 
-    The array must not be changed meanwhile. From a GPU the copy goes into page-locked memory, on a stream of its own, once the work queued so far is done: what
-    is queued afterwards need not wait for it.
+    The array must not be changed meanwhile. From a GPU the copy goes into page-locked memory, on a stream of its own,
+    once the work queued so far is done: what is queued afterwards need not wait for it.
 
     Examples
     --------
