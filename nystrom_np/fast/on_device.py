@@ -229,6 +229,8 @@ def depthwise_conv(
     or NaN spreads over a whole block of outputs, as its product with the band's zeros is NaN.
     """
     xp, (length, dim) = get_array_module(value), value.shape[-2:]
+    if value.size == 0:
+        return xp.zeros_like(value)
     band, seen = toeplitz(weight[:, 0, :, 0]), windows(value, 0, length, weight.shape[-2])
     by_head = xp.moveaxis(seen, (-4, -2), (0, 1))  # (heads, inputs, ..., windows, dim)
     products = band @ by_head.reshape(*by_head.shape[:2], -1)
