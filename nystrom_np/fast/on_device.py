@@ -268,11 +268,12 @@ def project(
 ) -> list[Float[Array, "batch heads length head_dim"]]:
     """Compute :func:`nystrom_np.definition.project`, queries and keys divided where they lie."""
     batch, length, width = x.shape
+    heads = config.num_attention_heads
     query, key, value = (linear(x, **p[name]) for name in ("query", "key", "value"))
-    scale = (width // config.num_attention_heads) ** 0.25
+    scale = (width // heads) ** 0.25
     query *= 1.0 / scale
     key *= 1.0 / scale
-    return [y.reshape(batch, length, config.num_attention_heads, -1).swapaxes(1, 2) for y in (query, key, value)]
+    return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in (query, key, value)]
 
 
 def attention_with_skip(
