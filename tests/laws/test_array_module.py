@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from nystrom_np import array_module
 from nystrom_np.array_module import (

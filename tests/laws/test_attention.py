@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,104 @@ def test_scores_of_any_size(vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) 
         expected = softmax_attention_matrix(query, key) @ value
         assert_close(found, expected, 8 * EPS * (np.abs(query).max() * np.abs(key).max() + 8) * keys)
 
+    law()
+
+
+@dataclass(frozen=True)
+class ExtremeCase:
+    """Queries (n, 1), keys (l, 1) and values (l, columns): a score is a product of two numbers."""
+
+    query: np.ndarray
+    key: np.ndarray
+    value: np.ndarray
+    mask: np.ndarray | None
+
+
+HUGE = {"float32": 1e30, "float64": 1e290}
+TINY = {"float32": 1e-29, "float64": 1e-290}
+
+
+@st.composite
+def extreme_cases(draw: st.DrawFn, dtype: str) -> ExtremeCase:
+    """Scores far from 0 on either side, alike or 100 apart, of values as far from 1; and masks that leave few keys."""
+    base = draw(st.sampled_from([60.0, -40.0, 43.0, -43.0, 64.0, 80.0, -80.0, 0.0]))
+    below = st.sampled_from([0.0, 0.0, 0.0, -0.5, -1.0, -30.0, -100.0])
+    several = draw(st.lists(below, min_size=1, max_size=9))
+    key = base + np.array(several * draw(st.sampled_from([1, 1, 7])))  # or many, in several pieces
+    query = np.array(draw(st.lists(st.sampled_from([1.0, 1.0, -1.0, 0.5, 0.0]), min_size=1, max_size=4)))
+    sizes = st.sampled_from([1.0, 1e15, 1e-29, 1e30, HUGE[dtype], TINY[dtype]])
+    # a column of one size, in which some keys have nothing; and one of mixed sizes
+    column = draw(sizes) * np.array(draw(st.lists(st.sampled_from([1.0, -0.75, 0.0]), min_size=3, max_size=3)))
+    mixed = np.array(draw(st.lists(sizes, min_size=3, max_size=3)))
+    value = np.stack([np.resize(column, len(key)), np.resize(mixed, len(key))], axis=-1)
+    one = st.integers(0, len(key) - 1).map(lambda only: np.arange(len(key)) == only)
+    mask = draw(st.none() | masks((len(key),)) | masks((len(query), len(key))) | one)
+    return ExtremeCase(query[:, None].astype(dtype), key[:, None].astype(dtype), value.astype(dtype), mask)
+
+
+def assert_is_definition(case: ExtremeCase, found: np.ndarray) -> None:
+    """Compare with the definition in float64.
+
+    Scores, and so relatively weights, are off by some ε times the largest score, and hence a sum over the keys by as
+    much of its largest |weight · value| times their number: of each query and column its own. Besides, weights and
+    products below the smallest normal number may vanish, one for each key.
+    """
+    dtype, keys = found.dtype, len(case.key)
+    with definitions():
+        query, key, value = (x.astype("float64") for x in (case.query, case.key, case.value))
+        weights = softmax_attention_matrix(query, key, case.mask)
+        expected = softmax_attention(query, key, value, case.mask)
+    terms = np.abs(weights[:, :, None] * value)  # (queries, keys, columns)
+    relative = 8 * eps(dtype) * (np.abs(query).max() * np.abs(key).max() + 8) * keys
+    lost = float(np.finfo(dtype).tiny) * keys * (1.0 + np.abs(value).max(axis=0))
+    assert found.shape == expected.shape
+    assert (np.abs(found - expected) <= relative * terms.max(axis=1) + lost).all(), (found, expected)
+
+
+def extreme(dtype: str, scores: list[float], values: list[float], mask: list[int] | None = None) -> ExtremeCase:
+    key, value = (np.array(x, dtype)[:, None] for x in (scores, values))
+    return ExtremeCase(np.ones((1, 1), dtype), key, value, None if mask is None else np.array(mask))
+
+
+EXTREMES: list[tuple[Any, ...]] = [
+    ([60.0, 60.0, 60.0], [1e15] * 3),
+    ([60.0], [1e15]),
+    ([60.0, 60.5, -40.0], [1e15] * 3),
+    ([-40.0, -40.0], [1e-29] * 2),
+    ([-40.0], [1e-29]),
+    ([60.0, -40.0, -40.0, 60.0], [1e15, 1e-29, 1e-29, 1e15], [0, 1, 1, 0]),
+    ([60.0, -40.0], [1e15, 1e-29], [1, 0]),
+    ([60.0, -40.0], [1e15, 1e-29], [0, 0]),
+    ([43.0, 43.0, -57.0], [1e30, -1e30, 1.0]),
+    ([-43.0, -143.0], [1.0, 1e30]),
+    ([80.0, -20.0], [1e30, 1e30]),
+    ([-80.0, -180.0, -80.0], [1e30, 1.0, 0.0]),
+    ([80.0, -80.0], [0.0, 1e30]),
+    ([80.0, 80.0, -80.0], [1.0, 1e30, 1.0], [0, 0, 1]),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extreme_scores_and_values(dtype: str, backend: Backend) -> None:
+    """Attention is a mean of values (Vaswani et al., equation 1): however far scores are from 0 and values from 1, no
+    term of it overflows on the way, and none vanishes that the definition keeps.
+    """
+
+    def hold(case: ExtremeCase, sizes: tuple[int, int, int]) -> None:
+        floats = map(backend.array, (case.query, case.key, case.value))
+        with tiny_blocks(*sizes):
+            found = backend.numpy(softmax_attention(*floats, optional(backend, case.mask)))
+        assert found.dtype == dtype
+        assert_is_definition(case, found)
+
+    @cases(150)
+    @given(extreme_cases(dtype), blocks)
+    def law(case: ExtremeCase, sizes: tuple[int, int, int]) -> None:
+        hold(case, sizes)
+
+    for arguments in EXTREMES:
+        for sizes in ((256, 1 << 20, 1 << 16), (1, 2, 0)):
+            hold(extreme(dtype, *arguments), sizes)
     law()
 
 
