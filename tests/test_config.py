@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.files import parse_json_object, read_json_object, replacing
-from nystrom_np.functional.activations import ACTIVATIONS
 
 # The file that transformers 4.37.2 saves for a configuration of defaults, without its version.
 DEFAULT_FILE = {

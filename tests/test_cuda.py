@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nystrom_np import NystromformerForMaskedLM, NystromformerModel
-from nystrom_np.array_module import DeviceError, array_module_of, device_of, fuse, move_like, to_device, to_numpy
+from nystrom_np.array_module import DeviceError, array_module_of, device_of, move_like, to_device, to_numpy
 from nystrom_np.cli import main
+from nystrom_np.fast.on_device import fused
 from nystrom_np.functional import ACTIVATIONS
 from tests import cuda
 from tests.backends import StrictArray, host_reads
@@ -91,7 +92,7 @@ def test_activations_keep_their_dtype(name, cupy):
 def test_a_formula_is_compiled_once(cupy):
     made = []
     cupy.fuse = lambda function: made.append(function) or function
-    square = fuse(lambda x: x * x)
+    square = fused(lambda x: x * x)
     for _ in range(2):
         np.testing.assert_array_equal(to_numpy(square(to_device(np.arange(3.0), "cuda"))), [0, 1, 4])
     assert len(made) == 1

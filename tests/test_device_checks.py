@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from nystrom_np.model.encoder import attention, attention_with_skip, encoder_layer, threads_for
 
 from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
 from nystrom_np.array_module import DeviceError
-from nystrom_np.model.encoder import attention, attention_with_skip, encoder_layer, threads_for
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, layer_shapes, tree
 from tests.backends import host_reads, make_backend

@@ -15,9 +15,9 @@ import pytest
 import tqdm.std
 
 from nystrom_np import NystromformerConfig, NystromformerModel
+from nystrom_np.fast.on_numpy.threads import thread_count
 from nystrom_np.model.prediction import batches, pad, trailing, with_progress
 from nystrom_np.outputs import ModelOutput
-from nystrom_np.parallel import thread_count
 from tests.models import (
     ANSWER,
     BASE,
