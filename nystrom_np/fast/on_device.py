@@ -316,15 +316,29 @@ def encoder_layer(
     *,
     segments: Sequence[slice] | None = None,
 ) -> tuple[Float[Array, "batch length dim"], Any]:
-    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term."""
+    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term.
+
+    The feed-forward block takes no more positions at once than ``config.chunk_size_feed_forward`` says.
+    """
     output, eps = p["attention"]["output"], config.layer_norm_eps
     y, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments=segments)
     y = linear(y, **output["dense"])
     y += x
     x = layer_norm(y, **output["LayerNorm"], eps=eps)
+    rows, most = x.reshape(-1, x.shape[-1]), config.chunk_size_feed_forward
+    if not 0 < most < len(rows):
+        return feed_forward(p, config, x), weights
+    parts = [feed_forward(p, config, rows[start : start + most]) for start in range(0, len(rows), most)]
+    return get_array_module(x).concatenate(parts).reshape(x.shape), weights
+
+
+def feed_forward(
+    p: Parameters, config: NystromformerConfig, x: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch dim"]:
+    """Return LN(W₂ act(W₁ x + b₁) + b₂ + x)."""
     y = linear(get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"])), **p["output"]["dense"])
     y += x
-    return layer_norm(y, **p["output"]["LayerNorm"], eps=eps), weights
+    return layer_norm(y, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
 
 
 def encode(
