@@ -1,5 +1,6 @@
 """`device="cuda"` without a GPU: every line that a GPU runs, on a stand-in for cupy, and what is said in need."""
 
+import math
 import sys
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_rows_stay_together_unless_they_are_to_be_cut(chunk, rows, cupy):
     """A device is parallel by itself: all positions at once, or as many as ``chunk_size_feed_forward`` says."""
     seen = []
     model = build_another(BODY, chunk_size_feed_forward=chunk, num_hidden_layers=1)
-    model.config.hidden_act = lambda x: seen.append(len(x)) or x
+    model.config.hidden_act = lambda x: seen.append(math.prod(x.shape[:-1])) or x
     on_cuda(model)(token_ids(2, 40))
     assert seen == rows
 
@@ -278,7 +279,7 @@ def test_too_little_memory_in_a_forward_pass(model, cupy):
 
 def test_too_little_memory_for_the_scores_of_the_words(cupy, monkeypatch):
     there = on_cuda(build(MASKED_LM))
-    monkeypatch.setattr(MASKED_LM, "decode", raising(FULL[0]))
+    monkeypatch.setattr(MASKED_LM, "head", staticmethod(raising(FULL[0])))
     with pytest.raises(DeviceError, match=REMEDY):
         there(token_ids(1, 5))
 
