@@ -232,7 +232,7 @@ class ExtremeCase:
     mask: np.ndarray | None
 
 
-HUGE = {"float32": 1e30, "float64": 1e290}
+HUGE = {"float32": (1e30, 1e38), "float64": (1e290, 1e308)}
 TINY = {"float32": 1e-29, "float64": 1e-290}
 
 
@@ -244,7 +244,7 @@ def extreme_cases(draw: st.DrawFn, dtype: str) -> ExtremeCase:
     several = draw(st.lists(below, min_size=1, max_size=9))
     key = base + np.array(several * draw(st.sampled_from([1, 1, 7])))  # or many, in several pieces
     query = np.array(draw(st.lists(st.sampled_from([1.0, 1.0, -1.0, 0.5, 0.0]), min_size=1, max_size=4)))
-    sizes = st.sampled_from([1.0, 1e15, 1e-29, 1e30, HUGE[dtype], TINY[dtype]])
+    sizes = st.sampled_from([1.0, 1e15, 1e-29, 1e30, *HUGE[dtype], TINY[dtype]])
     # a column of one size, in which some keys have nothing; and one of mixed sizes
     column = draw(sizes) * np.array(draw(st.lists(st.sampled_from([1.0, -0.75, 0.0]), min_size=3, max_size=3)))
     mixed = np.array(draw(st.lists(sizes, min_size=3, max_size=3)))
@@ -293,6 +293,9 @@ EXTREMES: list[tuple[Any, ...]] = [
     ([-80.0, -180.0, -80.0], [1e30, 1.0, 0.0]),
     ([80.0, -80.0], [0.0, 1e30]),
     ([80.0, 80.0, -80.0], [1.0, 1e30, 1.0], [0, 0, 1]),
+    ([0.0] * 9, [1e38] * 9),  # their sum is more than float32 holds
+    ([5.0] * 8 + [-300.0], [1e38] * 8 + [1.0], [0] * 8 + [1]),
+    ([5.0] * 9, [1e38] * 9, [0] * 9),
 ]
 
 
