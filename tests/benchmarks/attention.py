@@ -11,8 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_np.fast.on_numpy.attention import nystrom_attention
-from nystrom_np.functional import nystrom_attention_matrix, softmax_attention, softmax_attention_matrix
+from nystrom_np.fast.on_numpy import attention as on_numpy
+from nystrom_np.functional import (
+    nystrom_attention,
+    nystrom_attention_matrix,
+    softmax_attention,
+    softmax_attention_matrix,
+)
 from tests.benchmarks.timing import Run, interleave, spread, timed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,8 +37,10 @@ def textbook(query: Any, key: Any, value: Any) -> Any:
 
 
 def nystrom(query: Any, key: Any, value: Any, out: Any = None) -> Any:
-    """The twin on NumPy, which the encoder tells where to write."""
-    return nystrom_attention(query, key, value, LANDMARKS, out=out)
+    """Nyström attention; with ``out`` as the encoder on NumPy calls it, which says where to write."""
+    if out is None:
+        return nystrom_attention(query, key, value, LANDMARKS)
+    return on_numpy.nystrom_attention(query, key, value, LANDMARKS, out=out)
 
 
 FORMS: dict[str, Attention] = {"dense": softmax_attention, "nystrom": nystrom, "textbook": textbook}
