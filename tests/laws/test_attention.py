@@ -1,4 +1,4 @@
-"""Softmax attention: the textbook form, and that the form in bounded memory is the same function."""
+"""Softmax attention: its definition, and that the form in bounded memory is the same function."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -312,7 +312,7 @@ def test_extreme_scores_and_values(dtype: str, backend: Backend) -> None:
         assert found.dtype == dtype
         assert_is_definition(case, found)
 
-    @cases(150)
+    @cases(150 if backend.name == "numpy" else 30)  # a device has no exponentials but below the maximum
     @given(extreme_cases(dtype), blocks)
     def law(case: ExtremeCase, sizes: tuple[int, int, int]) -> None:
         hold(case, sizes)

@@ -88,7 +88,7 @@ WIDENED = ("iterative_pinv", "svd_pinv")  # these return float16 as float32
 
 
 def test_no_function_is_forgotten() -> None:
-    """The table above names every function of the package's textbook."""
+    """The table above names every function that is documented."""
     assert CALLS.keys() == set(functional.__all__) - {"ACTIVATIONS", "get_activation"}
 
 
