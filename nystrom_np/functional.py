@@ -335,7 +335,7 @@ def initial_inverse(
     return definition.initial_inverse(a, initial)
 
 
-def _check_initial(initial: str) -> None:
+def _check_initial(initial: object) -> None:
     if initial not in ("batch", "matrix"):
         raise ValueError(f"initial must be 'batch' or 'matrix'; found {initial!r}")
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nystrom_np.functional.activations import ACTIVATIONS
 
+from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.files import parse_json_object, read_json_object, replacing
 

@@ -247,6 +247,8 @@ def depthwise_conv(
     or NaN spreads over a whole block of outputs, as its product with the band's zeros is NaN.
     """
     xp, (length, dim) = get_array_module(value), value.shape[-2:]
+    if value.size == 0:
+        return xp.zeros_like(value)
     band, seen = toeplitz(weight[:, 0, :, 0]), windows(value, 0, length, weight.shape[-2])
     by_head = xp.moveaxis(seen, (-4, -2), (0, 1))  # (heads, inputs, ..., windows, dim)
     products = band @ by_head.reshape(*by_head.shape[:2], -1)
@@ -288,11 +290,12 @@ def project(
 ) -> list[Float[Array, "batch heads length head_dim"]]:
     """Compute :func:`nystrom_np.definition.project`, queries and keys divided where they lie."""
     batch, length, width = x.shape
+    heads = config.num_attention_heads
     query, key, value = (linear(x, **p[name]) for name in ("query", "key", "value"))
-    scale = (width // config.num_attention_heads) ** 0.25
+    scale = (width // heads) ** 0.25
     query *= 1.0 / scale
     key *= 1.0 / scale
-    return [y.reshape(batch, length, config.num_attention_heads, -1).swapaxes(1, 2) for y in (query, key, value)]
+    return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in (query, key, value)]
 
 
 def encoder_layer(
@@ -304,15 +307,29 @@ def encoder_layer(
     *,
     segments: Sequence[slice] | None = None,
 ) -> tuple[Float[Array, "batch length dim"], Any]:
-    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term."""
+    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term.
+
+    The feed-forward block takes no more positions at once than ``config.chunk_size_feed_forward`` says.
+    """
     output, eps = p["attention"]["output"], config.layer_norm_eps
     y, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments=segments)
     y = linear(y, **output["dense"])
     y += x
     x = layer_norm(y, **output["LayerNorm"], eps=eps)
+    rows, most = x.reshape(-1, x.shape[-1]), config.chunk_size_feed_forward
+    if not 0 < most < len(rows):
+        return feed_forward(p, config, x), weights
+    parts = [feed_forward(p, config, rows[start : start + most]) for start in range(0, len(rows), most)]
+    return get_array_module(x).concatenate(parts).reshape(x.shape), weights
+
+
+def feed_forward(
+    p: Parameters, config: NystromformerConfig, x: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch dim"]:
+    """Return LN(W₂ act(W₁ x + b₁) + b₂ + x)."""
     y = linear(get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"])), **p["output"]["dense"])
     y += x
-    return layer_norm(y, **p["output"]["LayerNorm"], eps=eps), weights
+    return layer_norm(y, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
 
 
 def encode(
