@@ -35,8 +35,8 @@ def in_single(function: Callable[..., Any], narrow: bool = True) -> Callable[...
 
     Examples
     --------
-    >>> in_single(np.cumsum)(np.array([2048.0, 1.0, 1.0], np.float16))
-    array([2048., 2049., 2050.], dtype=float16)
+    >>> float(in_single(np.sum)(np.array([2048.0, 1.0, 1.0], np.float16)))
+    2050.0
     """
     function = unwrap(function)  # of a definition not the switch, which would come back here
 
