@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nystrom_np.functional.activations import ACTIVATIONS
 
 from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.config import NystromformerConfig

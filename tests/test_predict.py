@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tqdm.std
-from nystrom_np.parallel import thread_count
 
 from nystrom_np import NystromformerConfig, NystromformerModel
 from nystrom_np.fast.on_numpy.threads import thread_count
