@@ -7,8 +7,9 @@ import pytest
 
 from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
 from nystrom_np.array_module import DeviceError
-from nystrom_np.fast import on_device
+from nystrom_np.fast import on_device, on_numpy
 from nystrom_np.fast.on_numpy import encoder, threads
+from nystrom_np.fast.skip import attention_with_skip
 from nystrom_np.model import heads, nystromformer
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, layer_shapes, tree
@@ -128,7 +129,7 @@ def test_memory_that_does_not_suffice_is_one_sentence(head, monkeypatch):
 
 @pytest.mark.parametrize("room", [encoder, on_device], ids=lambda room: room.__name__)
 def test_attention_is_not_held_unless_asked_for(room, device):
-    array = device.array if room is on_device else np.asarray
+    array, twins = (device.array, on_device) if room is on_device else (np.asarray, on_numpy)
     p = tree({name: array(value) for name, value in draw(CONFIG, layer_shapes(CONFIG), seed=0).items()})
     x, q = array(np.ones((1, 4, 8), np.float32)), array(np.ones((1, 2, 4, 4), np.float32))
     out, asked = array(np.ones((1, 2, 4, 4), np.float32)), copy.copy(CONFIG)
@@ -137,5 +138,5 @@ def test_attention_is_not_held_unless_asked_for(room, device):
     assert room.encoder_layer(p, CONFIG, x)[1] is None
     assert room.encoder_layer(p, asked, x)[1].shape == (1, 2, 4, 4)
     assert room.self_attention(attend, CONFIG, x)[1] is None
-    assert room.attention_with_skip(attend, CONFIG, q, q, q, None, out) is None
-    assert room.attention_with_skip(attend, asked, q, q, q, None, out).shape == (1, 2, 4, 4)
+    assert attention_with_skip(twins, attend, CONFIG, q, q, q, None, out) is None
+    assert attention_with_skip(twins, attend, asked, q, q, q, None, out).shape == (1, 2, 4, 4)

@@ -16,8 +16,9 @@ import tqdm.std
 
 from nystrom_np import NystromformerConfig, NystromformerModel
 from nystrom_np.fast.on_numpy.threads import thread_count
-from nystrom_np.model.prediction import batches, delayed, pad, with_progress
+from nystrom_np.model.prediction import batches, delayed, pad
 from nystrom_np.outputs import ModelOutput
+from nystrom_np.progress import with_progress
 from tests.models import (
     ANSWER,
     BASE,
