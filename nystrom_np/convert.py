@@ -24,7 +24,10 @@ __all__ = ["Converted", "convert"]
 
 PICKLE = "pytorch_model.bin"
 INDEX = "pytorch_model.bin.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "spiece.model",
+)
 HEADS = (  # by a parameter that no other head has, but for the last, which is also a part of two before it
     (r"^cls\.predictions\.|\bmlm\.", models.NystromformerForMaskedLM),
     (r"^qa_outputs\.", models.NystromformerForQuestionAnswering),

@@ -36,6 +36,7 @@ ROOMS = [
     "checkpoint",
     "torch_archive",
     "model",
+    "encoding",
     "tokenization",
     "convert",
     "pipelines",
