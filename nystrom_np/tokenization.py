@@ -567,7 +567,13 @@ class NystromformerTokenizer:
         return row + more if self.padding_side == "right" else more + row
 
     def windows(
-        self, text: Any, text_pair: Any = None, max_length: int | None = None, stride: int = 0, cut: str | None = None
+        self,
+        text: Any,
+        text_pair: Any = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        cut: str | None = None,
+        padding: bool | str = False,
     ) -> list["Encoding"]:
         """Encode a text, or a pair of texts, in as many windows as it takes.
 
@@ -583,6 +589,8 @@ class NystromformerTokenizer:
             How many tokens a window repeats of the one before it.
         cut : {None, "only_first", "only_second"}
             Which text of a pair has but a part in each window, where the other is whole; the second by default.
+        padding : bool or str
+            As for the call.
 
         Returns
         -------
@@ -621,7 +629,7 @@ class NystromformerTokenizer:
                 f"max_length={length} and stride={stride} leave no room: {fixed} tokens are the same in every window"
             )
         batch, _ = _batch([text] if text_pair is None else [(text, text_pair)], None)
-        [first] = self._encode(batch, False, cut if length < NO_LIMIT else False, length, True, stride)
+        [first] = self._encode(batch, padding, cut if length < NO_LIMIT else False, length, True, stride)
         return [first, *first.overflowing]
 
     def num_special_tokens_to_add(self, pair: bool = False) -> int:

@@ -127,7 +127,7 @@ def _answer(options: argparse.Namespace) -> int:
 def _answers(pipe: Any, inputs: Inputs, chosen: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield each input with its answer."""
     if chosen.get("aggregation_strategy", "none") != "none":
-        chosen["stride"] = pipe.tokenizer.model_max_length // 4  # so that the end of a long text is labelled too
+        chosen["stride"] = pipe.longest // 4  # so that the end of a long text is labelled too
     waiting: deque[Any] = deque()
 
     def noted() -> Iterator[Any]:

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from nystrom_np.model import NystromformerForTokenClassification
-from nystrom_np.pipelines.base import Encoding, Pipeline, check_choice, check_text, model_inputs, probabilities
+from nystrom_np.pipelines.base import (
+    Encoding,
+    Pipeline,
+    PipelineOptions,
+    check_choice,
+    check_text,
+    deprecated,
+    probabilities,
+)
 
 __all__ = ["TokenClassificationOptions", "TokenClassificationPipeline"]
 
@@ -15,7 +23,7 @@ STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
 @dataclass(frozen=True)
-class TokenClassificationOptions:
+class TokenClassificationOptions(PipelineOptions):
     """Options of ``token-classification``.
 
     Attributes
@@ -28,7 +36,13 @@ class TokenClassificationOptions:
         Labels to leave out.
     stride : int, optional
         A text that is too long is cut into windows, each of which repeats so many tokens of the one before; by
-        default the rest of it is left out. Needs an aggregation.
+        default the rest of it is left out. Needs an aggregation. A window has as many tokens as both the tokenizer
+        and the model take.
+
+    Notes
+    -----
+    ``grouped_entities`` and ``ignore_subwords`` are older names: together they are "first", the former alone is
+    "simple", the latter alone "none".
     """
 
     aggregation_strategy: Any = "none"
@@ -36,6 +50,8 @@ class TokenClassificationOptions:
     stride: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self.lowered("aggregation_strategy")
         check_choice("aggregation_strategy", self.aggregation_strategy, STRATEGIES)
         if isinstance(self.ignore_labels, str) or not all(isinstance(label, str) for label in self.ignore_labels):
             raise TypeError(f"ignore_labels must be a list of str; found {self.ignore_labels!r}")
@@ -98,9 +114,10 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
 
     def encode(self, item: Any, options: TokenClassificationOptions) -> tuple[Any, list[Encoding]]:
         """Tokenise a text; what is known are it and its windows."""
-        windows = self.tokenizer.windows(check_text("an input", item), stride=options.stride or 0)
+        text = check_text("an input", item)
+        windows = self.tokenizer.windows(text, max_length=self.longest, stride=options.stride or 0)
         windows = windows if options.stride is not None else windows[:1]
-        return (item, windows), [model_inputs(window) for window in windows]
+        return (text, windows), [self._inputs(window) for window in windows]
 
     def answer(self, known: Any, outputs: list[Any], options: TokenClassificationOptions) -> list[dict[str, Any]]:
         """Label the pieces of each window, and join them."""
@@ -111,6 +128,16 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
             found += self._entities(pieces, options.aggregation_strategy)
         kept = [one for one in found if (one.get("entity") or one.get("entity_group")) not in options.ignore_labels]
         return kept if len(windows) == 1 else list(without_overlaps(kept))
+
+    def _choose(self, before: TokenClassificationOptions, given: dict[str, Any]) -> TokenClassificationOptions:
+        older = {name: given.get(name) for name in ("grouped_entities", "ignore_subwords")}
+        given = {name: value for name, value in given.items() if name not in older}
+        if any(value is not None for value in older.values()):
+            together = "first" if older["ignore_subwords"] else "simple"
+            given["aggregation_strategy"] = together if older["grouped_entities"] else "none"
+            names = " and ".join(name for name, value in older.items() if value is not None)
+            deprecated(names, f"aggregation_strategy={given['aggregation_strategy']!r} is taken")
+        return super()._choose(before, given)
 
     def _pieces(self, text: str, window: Any, scores: np.ndarray) -> Iterator[Piece]:
         marked = bool(getattr(self.tokenizer.backend.model, "continuing_subword_prefix", None))
@@ -165,8 +192,7 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
         }
 
     def _text(self, words: Sequence[str]) -> str:
-        decoder = self.tokenizer.backend.decoder
-        return str(decoder.decode(list(words))) if decoder is not None else " ".join(words)
+        return self.tokenizer.convert_tokens_to_string(words)
 
 
 def groups(items: Iterable[Any], belongs: Callable[[Any, Any], bool]) -> list[list[Any]]:
