@@ -127,6 +127,25 @@ def test_lengths_for_the_tokenizer_in_feature_extraction() -> None:
         assert shape_and_sum(**options) == pytest.approx(expected, abs=0.1)
 
 
+def test_labels_that_are_numbers(copied: Any) -> None:
+    folder = copied("sequence-classification", "config.json", id2label={"0": 0, "1": 1}, label2id={"0": 0, "1": 1})
+    same(dense("text-classification", folder)(FILM), [{"label": 1, "score": 0.9984}])
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["label2id"] == {"0": 0, "1": 1}
+
+
+def test_entities_that_are_numbers(copied: Any) -> None:
+    tag = dense("ner")
+    numbers = {str(index): index for index in tag.model.config.id2label}
+    folder = copied("token-classification", "config.json", id2label=numbers, label2id=numbers)
+    for strategy in ("none", "simple", "first"):
+        name = "entity" if strategy == "none" else "entity_group"
+        found = dense("ner", folder)(NEW_YORK, aggregation_strategy=strategy)
+        for one, named in zip(found, tag(NEW_YORK, aggregation_strategy=strategy, ignore_labels=[]), strict=True):
+            assert tag.model.config.id2label[one[name]] == named[name]
+        assert len(dense("ner", folder)(NEW_YORK, ignore_labels=[found[0][name]])) < 13
+
+
 # ---------------------------------------------------------------------------------------------- limits of length
 
 

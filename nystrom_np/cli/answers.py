@@ -165,7 +165,8 @@ def _labels(pipe: Any, item: Any, answer: Any) -> list[str]:
 
 def _entities(pipe: Any, item: Any, answer: Any) -> list[str]:
     return [
-        f"{one['score']:6.1%}  {one.get('entity_group') or one['entity']:<8} {item[one['start'] : one['end']].strip()}"
+        f"{one['score']:6.1%}  {one.get('entity_group', one.get('entity')):<8} "
+        f"{item[one['start'] : one['end']].strip()}"
         for one in answer
     ]
 

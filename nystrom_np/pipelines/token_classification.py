@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class TokenClassificationOptions(PipelineOptions):
         super().__post_init__()
         self.lowered("aggregation_strategy")
         check_choice("aggregation_strategy", self.aggregation_strategy, STRATEGIES)
-        if isinstance(self.ignore_labels, str) or not all(isinstance(label, str) for label in self.ignore_labels):
+        if isinstance(self.ignore_labels, str) or not all(isinstance(one, str | Real) for one in self.ignore_labels):
             raise TypeError(f"ignore_labels must be a list of str; found {self.ignore_labels!r}")
         if self.stride is not None and self.aggregation_strategy == "none":
             raise ValueError("stride needs an aggregation_strategy other than 'none'")
@@ -74,9 +75,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A piece, a word or an entity, and its label."""
+    """A piece, a word or an entity, and its label, which is a number in some files."""
 
-    label: str
+    label: Any
     score: float
     words: tuple[str, ...]
     start: int
@@ -126,7 +127,7 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
         for window, output in zip(windows, outputs, strict=True):
             pieces = list(self._pieces(text, window, probabilities(output.logits[0])))
             found += self._entities(pieces, options.aggregation_strategy)
-        kept = [one for one in found if (one.get("entity") or one.get("entity_group")) not in options.ignore_labels]
+        kept = [one for one in found if one.get("entity", one.get("entity_group")) not in options.ignore_labels]
         return kept if len(windows) == 1 else list(without_overlaps(kept))
 
     def _choose(self, before: TokenClassificationOptions, given: dict[str, Any]) -> TokenClassificationOptions:
@@ -184,7 +185,7 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
 
     def _group(self, group: list[Labelled]) -> dict[str, Any]:
         return {
-            "entity_group": group[0].label.split("-", 1)[-1],
+            "entity_group": label.split("-", 1)[-1] if isinstance(label := group[0].label, str) else label,
             "score": float(np.mean([one.score for one in group])),
             "word": self._text([word for one in group for word in one.words]),
             "start": group[0].start,
@@ -208,11 +209,11 @@ def groups(items: Iterable[Any], belongs: Callable[[Any, Any], bool]) -> list[li
 
 def is_one_entity(before: Labelled, after: Labelled) -> bool:
     """Whether the entity goes on: the same label, and not marked as the beginning of another."""
-    return not after.label.startswith("B-") and _kind(after.label) == _kind(before.label)
+    return not str(after.label).startswith("B-") and _kind(after.label) == _kind(before.label)
 
 
-def _kind(label: str) -> str:
-    return label[2:] if label.startswith(("B-", "I-")) else label
+def _kind(label: Any) -> Any:
+    return label[2:] if isinstance(label, str) and label.startswith(("B-", "I-")) else label
 
 
 def without_overlaps(entities: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
