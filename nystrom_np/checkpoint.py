@@ -1,9 +1,10 @@
 """Parameters from safetensors files, and back: names, shapes, data types, shards and ties.
 
-A file's names are first made canonical, by these rules: the authors' own names are translated; a LayerNorm's old
-``gamma`` and ``beta`` are its weight and bias; the body's names begin with ``nystromformer.``, also where the file
-is a bare model's; old buffers are left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What
-then begins with ``nystromformer.`` is the body, and has to fit exactly. The rest belongs to some head.
+A file's names are first made canonical, by these rules: what a wrapper put before all of them is left out; the
+authors' own names are translated; a LayerNorm's old ``gamma`` and ``beta`` are its weight and bias; the body's names
+begin with ``nystromformer.``, also where the file is a bare model's; old buffers are left out; and
+``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What then begins with ``nystromformer.`` is the body, and
+has to fit exactly. The rest belongs to some head.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nystrom_np.files import parse_json_object, read_weight_map, replacing
+from nystrom_np.files import parse_json_object, read_weight_map, replacing, stand_in
 
 __all__ = [
     "CheckpointError",
@@ -28,6 +29,7 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "stored_tensors",
+    "unwrapped",
     "widen_bfloat16",
 ]
 
@@ -226,6 +228,9 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             length = int.from_bytes(file.read(8), "little")
             header = parse_json_object(file.read(length), "its header")
     except (SafetensorError, ValueError) as error:
+        with path.open("rb") as file:
+            if instead := stand_in(file.read(1024)):
+                raise CheckpointError(f"{path} is {instead}") from None
         reason = " ".join(str(error).split())  # it may quote a name with a line break
         raise CheckpointError(f"{path} is not a sound safetensors file: {reason}") from None
     header.pop("__metadata__", None)
@@ -259,11 +264,12 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
 def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Apply the rules for names."""
     found: dict[str, StoredTensor] = {}
-    authors = any(re.match(r"(model\.)?transformer_\d+\.", name) for name in stored)
-    for tensor in stored.values():
-        if authors and re.search(r"pooler|sen_class|conv\.bias", tensor.name):
+    stored = unwrapped(stored, next(iter(stored.values())).path if stored else "")
+    authors = any(re.match(_AUTHORS, name) for name in stored)
+    for name, tensor in stored.items():
+        if authors and re.search(r"pooler|sen_class|conv\.bias", name):
             continue
-        name = _from_authors(tensor.name) if authors else tensor.name
+        name = _from_authors(name) if authors else name
         name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
         name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
         if name.startswith(("embeddings.", "encoder.")):
@@ -277,6 +283,55 @@ def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     if _DECODER_BIAS in found:
         found[_BIAS] = found.pop(_DECODER_BIAS)
     return found
+
+
+_AUTHORS = r"(model\.)?transformer_\d+\."
+_OWN = re.compile(rf"(nystromformer|embeddings|encoder|cls|classifier|pre_classifier|qa_outputs)\.|{_AUTHORS}")
+
+
+def unwrapped(tensors: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """Leave out what a wrapper put before all names: ``module.`` of DataParallel, ``model.`` of Lightning.
+
+    Parameters
+    ----------
+    tensors : mapping of str to object
+        Tensors under their names.
+    source : object
+        Where they come from, for the warning.
+
+    Returns
+    -------
+    dict of str to object
+        The same under the names that are left, if some of them are a Nyströmformer's; otherwise as they were.
+
+    Warns
+    -----
+    UserWarning
+        If something was left out: names it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     unwrapped({"module.encoder.a": 1, "module.classifier.b": 2}, "the file")
+    {'encoder.a': 1, 'classifier.b': 2}
+    >>> print(caught[0].message)
+    all names in the file begin with 'module.', which is left out
+    """
+    if any(map(_OWN.match, tensors)):
+        return dict(tensors)
+    first = next(iter(tensors), "")
+    for dot in re.finditer(r"\.", first):
+        prefix = first[: dot.end()]
+        if not all(name.startswith(prefix) for name in tensors):
+            break
+        rest = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if any(map(_OWN.match, rest)):
+            message = f"all names in {source} begin with {prefix!r}, which is left out"
+            warnings.warn(message, UserWarning, stacklevel=3)
+            return rest
+    return dict(tensors)
 
 
 _AUTHORS_NAMES = (  # in this order: the longer before what it contains
