@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nystrom_np.encoding import BatchEncoding
 from nystrom_np.tokenization import NystromformerTokenizer
+from nystrom_np.tokenization.encoding import BatchEncoding
 
 HOUSES = "a house is a house is a house"
 HIGH, LOW = chr(0xD83D), chr(0xDC4D)

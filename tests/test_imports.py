@@ -36,7 +36,6 @@ ROOMS = [
     "checkpoint",
     "torch_archive",
     "model",
-    "encoding",
     "tokenization",
     "convert",
     "pipelines",

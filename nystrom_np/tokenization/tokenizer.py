@@ -9,35 +9,23 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nystrom_np.array_module import to_numpy
-from nystrom_np.encoding import BatchEncoding, as_arrays, rows_of
-from nystrom_np.files import read_json_object, replacing, stand_in
+from nystrom_np.files import replacing, stand_in
 from nystrom_np.hub import local_folder
+from nystrom_np.tokenization.encoding import BatchEncoding, alone, as_arrays, rows_of, with_overflowing
+from nystrom_np.tokenization.special_tokens import ALBERT_TOKENS, NAMELESS, add_tokens, content, listed, read_config
+from nystrom_np.tokenization.texts import as_batch, kind, whole_characters
 
 if TYPE_CHECKING:
-    from tokenizers import AddedToken, Encoding, Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
-__all__ = ["BatchEncoding", "NystromformerTokenizer", "whole_characters"]
-
-ALBERT_TOKENS = {
-    "bos_token": "[CLS]",
-    "eos_token": "[SEP]",
-    "unk_token": "<unk>",
-    "sep_token": "[SEP]",
-    "pad_token": "<pad>",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-"""The special tokens' names that hold where the files name none (and the vocabulary knows them)."""
-
-NAMELESS = ("additional_special_tokens", "extra_special_tokens")
-"""Where further special tokens are; newer files have the second."""
+__all__ = ["NystromformerTokenizer"]
 
 NO_LIMIT = 2**31
 """A length that stands for none: transformers writes 10³⁰ as ``model_max_length`` where there is no limit."""
@@ -70,34 +58,6 @@ SETTINGS: dict[str, Any] = {
 
 # Padding and truncation are settings of the library's object, so one call at a time may set and use them.
 _settings = threading.Lock()
-
-
-def whole_characters(text: str) -> str:
-    """Return a text without halves of characters, which no encoding can write.
-
-    Parameters
-    ----------
-    text : str
-        Python's strings may hold surrogates, from damaged files or names: halves of a character in UTF-16.
-
-    Returns
-    -------
-    str
-        Two halves that belong together are the character that they stand for, any other is U+FFFD.
-
-    Examples
-    --------
-    >>> first, second = chr(0xD83D), chr(0xDE00)
-    >>> whole_characters(f"{first}{second} or {first}")
-    '😀 or �'
-    """
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def _special_token(name: str, meaning: str) -> tuple[Any, Any]:
@@ -196,7 +156,7 @@ class NystromformerTokenizer:
         self.clean_up_tokenization_spaces = bool(self.config.get("clean_up_tokenization_spaces", True))
         self.model_input_names = _names(self.config.get("model_input_names", SETTINGS["model_input_names"]))
         self._read = {name: getattr(self, name) for name in SETTINGS}
-        self._special = _add_tokens(backend, self.config, padding.get("pad_token"))
+        self._special = add_tokens(backend, self.config, padding.get("pad_token"))
         if self.pad_token not in (None, ALBERT_TOKENS["pad_token"]):
             self.config.setdefault("pad_token", self.pad_token)  # it may stand in the stored padding alone
         backend.no_padding()
@@ -264,23 +224,23 @@ class NystromformerTokenizer:
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise FileNotFoundError(f"{folder} holds no tokenizer.json")
-        content = path.read_bytes()
-        if instead := stand_in(content):
+        data = path.read_bytes()
+        if instead := stand_in(data):
             raise ValueError(f"{path} is {instead}")
         try:
-            backend = Tokenizer.from_buffer(content)
+            backend = Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"{path} cannot be read by the tokenizers library: {error}") from error
         known = (*SETTINGS, *ALBERT_TOKENS, "additional_special_tokens")
         for name in set(settings).difference(known):
             raise TypeError(f"a tokenizer has the settings {', '.join(known)}; found {name!r}")
-        values, added = _read_config(folder) | settings, backend.get_added_tokens_decoder()
+        values, added = read_config(folder) | settings, backend.get_added_tokens_decoder()
         try:
             tokenizer = cls(backend, values)
         except ValueError as error:
             raise ValueError(f"{folder / 'tokenizer_config.json'} or special_tokens_map.json: {error}") from error
         if backend.get_added_tokens_decoder() == added:
-            tokenizer._file = content
+            tokenizer._file = data
         return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -314,13 +274,13 @@ class NystromformerTokenizer:
         with _settings:
             self._set(None, None, NO_LIMIT)
             backend = self._file or self.backend.to_str(pretty=True).encode()
-        for name, content in (
+        for name, data in (
             ("tokenizer.json", backend),
             ("tokenizer_config.json", _to_json(self._described())),
             ("special_tokens_map.json", _to_json(names)),
         ):
             with replacing(folder / name) as temporary:
-                temporary.write_bytes(content)
+                temporary.write_bytes(data)
 
     def _described(self) -> dict[str, Any]:
         """Return the configuration with the attributes that are no longer what it says."""
@@ -418,16 +378,15 @@ class NystromformerTokenizer:
         ([1, 2, 1], [0, 0, 1], [(0, 3), (4, 7), (0, 3)])
         """
         _check_tensors(return_tensors)
-        batch, is_single = _batch(text, text_pair, is_split_into_words)
+        batch, is_single = as_batch(text, text_pair, is_split_into_words)
         encodings = self._encode(
             batch,
             *(padding, truncation, max_length, add_special_tokens),
             *(stride, pad_to_multiple_of, is_split_into_words),
         )
-        samples: Sequence[int] = range(len(encodings))
+        samples: list[int] = []
         if return_overflowing_tokens:
-            samples = [i for i, encoding in enumerate(encodings) for _ in range(1 + len(encoding.overflowing))]
-            encodings = [part for encoding in encodings for part in (encoding, *encoding.overflowing)]
+            samples, encodings = with_overflowing(encodings)
         wanted = {
             "input_ids": True,
             "token_type_ids": return_token_type_ids,
@@ -435,17 +394,21 @@ class NystromformerTokenizer:
             "special_tokens_mask": return_special_tokens_mask,
             "offset_mapping": return_offsets_mapping,
         }
-        result = BatchEncoding(encoding=encodings)
-        for name, method in VALUES.items():
-            if wanted[name] or (wanted[name] is None and name in self.model_input_names):
-                result[name] = [getattr(encoding, method) for encoding in encodings]
+        result = self._columns(encodings, wanted)
         if return_length:
             result["length"] = [len(encoding.ids) for encoding in encodings]
         if return_overflowing_tokens:
-            result["overflow_to_sample_mapping"] = list(samples)
+            result["overflow_to_sample_mapping"] = samples
         if return_tensors == "np":
             return as_arrays(result)
-        return _alone(result) if is_single and not return_overflowing_tokens else result
+        return alone(result) if is_single and not return_overflowing_tokens else result
+
+    def _columns(self, encodings: list["Encoding"], wanted: dict[str, bool | None]) -> BatchEncoding:
+        """Return what is wanted of each encoding; None is what the model takes."""
+        chosen = [name for name, is_wanted in wanted.items() if is_wanted or name in self.model_input_names]
+        names = [name for name in chosen if wanted[name] is not False]
+        rows = {name: [getattr(encoding, VALUES[name]) for encoding in encodings] for name in names}
+        return BatchEncoding(rows, encodings)
 
     def encode_plus(self, text: object, text_pair: object = None, **options: Any) -> BatchEncoding:
         """Encode a text or a pair: an older name of the call.
@@ -560,7 +523,7 @@ class NystromformerTokenizer:
         result = BatchEncoding(values)
         if return_tensors == "np":
             return as_arrays(result)
-        return _alone(result) if is_single else result
+        return alone(result) if is_single else result
 
     def _filled(self, row: list[Any], value: Any, length: int) -> list[Any]:
         more = [value] * (length - len(row))
@@ -618,7 +581,7 @@ class NystromformerTokenizer:
         """
         for name, value in (("text", text), ("text_pair", text_pair)):
             if not isinstance(value, str) and (name == "text" or value is not None):
-                raise TypeError(f"{name} is a str, found {_kind(value)}")
+                raise TypeError(f"{name} is a str, found {kind(value)}")
         length = _max_length("max_length", max_length) or self.model_max_length
         cut = cut or ("longest_first" if text_pair is None else "only_second")
         fixed = self.num_special_tokens_to_add(text_pair is not None)
@@ -628,7 +591,7 @@ class NystromformerTokenizer:
             raise ValueError(
                 f"max_length={length} and stride={stride} leave no room: {fixed} tokens are the same in every window"
             )
-        batch, _ = _batch([text] if text_pair is None else [(text, text_pair)], None)
+        batch, _ = as_batch([text] if text_pair is None else [(text, text_pair)], None)
         [first] = self._encode(batch, padding, cut if length < NO_LIMIT else False, length, True, stride)
         return [first, *first.overflowing]
 
@@ -868,7 +831,7 @@ class NystromformerTokenizer:
     @property
     def additional_special_tokens(self) -> list[str]:
         """The special tokens without a name of their own."""
-        return [_content(token) for name in NAMELESS for token in _listed(self.config.get(name))]
+        return [content(token) for name in NAMELESS for token in listed(self.config.get(name))]
 
     @property
     def special_tokens_map(self) -> dict[str, Any]:
@@ -950,72 +913,23 @@ class NystromformerTokenizer:
             self.backend.no_padding()
 
 
-def _alone(encoding: BatchEncoding) -> BatchEncoding:
-    """Return the values of the one row that an encoding has."""
-    values = {name: rows[0] if isinstance(rows[0], list) else rows for name, rows in encoding.items()}
-    return BatchEncoding(values, encoding.encodings)
-
-
 def _check_tensors(return_tensors: object) -> None:
     if return_tensors not in (None, "np"):
         raise ValueError(f'return_tensors is None (lists) or "np" (NumPy arrays), found {return_tensors!r}')
 
 
-def _batch(text: object, text_pair: object, is_split: bool = False) -> tuple[list[Any], bool]:
-    """Return the batch as the library takes it, and whether it was one text (or pair) outside a list."""
-    part, kind = (_words, "a list of str") if is_split else (_text, "a str")
-    if _is_one(text, is_split):
-        if text_pair is not None and not _is_one(text_pair, is_split):
-            raise TypeError(f"text is {kind}, so text_pair is {kind} or None, found {_kind(text_pair)}")
-        first = part(text, "text")
-        return [(first, part(text_pair, "text_pair")) if text_pair else first], True
-    if not isinstance(text, list | tuple):
-        raise TypeError(f"text is {kind}, a list of {kind[2:]} or a list of pairs of {kind[2:]}, found {_kind(text)}")
-    if not text:
-        raise ValueError("text is an empty list, at least one text is needed")
-    if text_pair is None:
-        return [_item(item, f"text[{i}]", part, is_split) for i, item in enumerate(text)], False
-    if not isinstance(text_pair, list | tuple):
-        raise TypeError(f"text is a list, so text_pair is a list or None, found {_kind(text_pair)}")
-    if len(text) != len(text_pair):
-        raise ValueError(f"text and text_pair have the same length, found {len(text)} and {len(text_pair)}")
-    for name, texts in (("text", text), ("text_pair", text_pair)):
-        for i, item in enumerate(texts):
-            if not _is_one(item, is_split):
-                raise TypeError(f"{name}[{i}] is {kind} when text_pair is given, found {_kind(item)}")
-    return [(part(one, "text"), part(other, "text_pair")) for one, other in zip(text, text_pair, strict=True)], False
+def _ids(ids: Any) -> list[int]:
+    """Return an id, a sequence of ids or an array of them as a list of Python integers."""
+    if not isinstance(ids, list | tuple):
+        ids = np.atleast_1d(to_numpy(ids) if hasattr(ids, "dtype") else np.asarray(ids)).tolist()
+    for index in ids:
+        if not isinstance(index, int | np.integer) or isinstance(index, bool):
+            raise TypeError(f"ids are integers of one sequence, found {kind(index)}")
+    return [int(index) for index in ids]
 
 
-def _is_one(text: object, is_split: bool) -> bool:
-    """Whether this is one text: a str, or a list of words."""
-    if not is_split:
-        return isinstance(text, str)
-    return isinstance(text, list | tuple) and not any(isinstance(word, list | tuple) for word in text)
-
-
-def _item(item: Any, name: str, part: Callable[[Any, str], Any], is_split: bool) -> Any:
-    """Return a text, or a pair of texts in a tuple."""
-    if _is_one(item, is_split):
-        return part(item, name)
-    if isinstance(item, list | tuple) and len(item) == 2 and all(_is_one(text, is_split) for text in item):
-        return part(item[0], name), part(item[1], name)
-    expected = "a list of str or a pair of such lists" if is_split else "a str or a pair of str"
-    raise TypeError(f"{name} is {expected}, found {_kind(item)}")
-
-
-def _text(text: Any, name: str) -> str:
-    return whole_characters(text)
-
-
-def _words(words: Any, name: str) -> list[str]:
-    for i, word in enumerate(words):
-        if not isinstance(word, str):
-            raise TypeError(f"{name}[{i}] is a str, as is_split_into_words says, found {_kind(word)}")
-    return [whole_characters(word) for word in words]
-
-
-def _kind(value: object) -> str:
-    return "None" if value is None else f"{type(value).__name__} {value!r}"[:80]
+def _to_json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _choice(name: str, value: object, choices: dict[Any, str | None]) -> str | None:
@@ -1045,103 +959,3 @@ def _names(names: Any) -> list[str]:
     if not isinstance(names, list | tuple) or "input_ids" not in names or not all(isinstance(n, str) for n in names):
         raise ValueError(f'model_input_names is a list of str with "input_ids", found {names!r}')
     return list(names)
-
-
-def _ids(ids: Any) -> list[int]:
-    """Return an id, a sequence of ids or an array of them as a list of Python integers."""
-    if not isinstance(ids, list | tuple):
-        ids = np.atleast_1d(to_numpy(ids) if hasattr(ids, "dtype") else np.asarray(ids)).tolist()
-    for index in ids:
-        if not isinstance(index, int | np.integer) or isinstance(index, bool):
-            raise TypeError(f"ids are integers of one sequence, found {_kind(index)}")
-    return [int(index) for index in ids]
-
-
-def _to_json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """Read what the files beside ``tokenizer.json`` say."""
-    config, names, tokens = (
-        read_json_object(path) if (path := folder / f"{name}.json").exists() else {}
-        for name in ("tokenizer_config", "special_tokens_map", "added_tokens")
-    )
-    if "added_tokens_decoder" in config:
-        return config
-    config |= names
-    special = {_content(token) for name in (*ALBERT_TOKENS, *NAMELESS) for token in _listed(config.get(name))}
-    added = {
-        index: {"content": token, "special": token in special, "normalized": token not in special}
-        for token, index in tokens.items()
-    }
-    return config | ({"added_tokens_decoder": added} if added else {})
-
-
-def _listed(tokens: Any) -> list[Any]:
-    """Return one token, a list of them or a dict of them under names as a list."""
-    if isinstance(tokens, dict) and "content" not in tokens:
-        return list(tokens.values())
-    if tokens is None:
-        return []
-    return tokens if isinstance(tokens, list) else [tokens]
-
-
-def _content(token: Any) -> str:
-    return str(token.get("content") if isinstance(token, dict) else token)
-
-
-def _added_token(entry: Any) -> "AddedToken":
-    from tokenizers import AddedToken
-
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise ValueError(f"a token is an object with content and flags, found {entry!r}")
-    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    return AddedToken(entry["content"], **({"special": True} | {f: bool(entry[f]) for f in flags if f in entry}))
-
-
-def _add_tokens(backend: "Tokenizer", config: dict[str, Any], stored_pad: str | None) -> dict[str, str | None]:
-    """Add the configuration's tokens to the tokenizer, and return the special ones' text under their names.
-
-    The flags in ``added_tokens_decoder`` win over those in ``tokenizer.json``, which win over those of a
-    special token's own entry.
-    """
-    for _, described in _in_order(config.get("added_tokens_decoder") or {}):
-        token = _added_token(described)
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-    defaults: dict[str, str | None] = {
-        name: token if backend.token_to_id(token) is not None else None for name, token in ALBERT_TOKENS.items()
-    }
-    if defaults["pad_token"] is None or config.get("tokenizer_class") == "PreTrainedTokenizerFast":
-        defaults["pad_token"] = stored_pad or defaults["pad_token"]
-    special: dict[str, str | None] = {}
-    for name, default in defaults.items():
-        entry = config.get(name, default)
-        special[name] = None if entry is None else _add_special(backend, name, entry)
-    for name in NAMELESS:
-        more = config.get(name) or []
-        if not isinstance(more, list | dict) or (isinstance(more, dict) and name == NAMELESS[0]):
-            raise ValueError(f"{name} is a list, found {more!r}")
-        for entry in _listed(more):
-            _add_special(backend, name, entry)
-    return special
-
-
-def _add_special(backend: "Tokenizer", name: str, entry: object) -> str:
-    if isinstance(entry, str):
-        # As in ALBERT, [MASK] takes the space before it.
-        token = _added_token({"content": entry, "lstrip": name == "mask_token", "normalized": False})
-    elif isinstance(entry, dict):
-        token = _added_token(entry)
-    else:
-        raise ValueError(f"{name} is a str or an object with content and flags, found {entry!r}")
-    if token.content not in [known.content for known in backend.get_added_tokens_decoder().values()]:
-        backend.add_special_tokens([token])
-    return str(token.content)
-
-
-def _in_order(added: Any) -> list[tuple[int, Any]]:
-    try:
-        return sorted((int(index), token) for index, token in added.items())
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"added_tokens_decoder maps ids to tokens, found {added!r}: {error}") from error

@@ -200,6 +200,24 @@ def as_arrays(encoding: BatchEncoding) -> BatchEncoding:
     return BatchEncoding(arrays, encoding.encodings)
 
 
+def alone(encoding: BatchEncoding) -> BatchEncoding:
+    """Return the values of the one row that an encoding has.
+
+    Examples
+    --------
+    >>> alone(BatchEncoding(input_ids=[[2, 3]], length=[2]))
+    {'input_ids': [2, 3], 'length': [2]}
+    """
+    values = {name: rows[0] if isinstance(rows[0], list) else rows for name, rows in encoding.items()}
+    return BatchEncoding(values, encoding.encodings)
+
+
+def with_overflowing(encodings: "list[Encoding]") -> "tuple[list[int], list[Encoding]]":
+    """Return encodings followed each by what was cut off, and the number of the one that each of these is of."""
+    rows = [(number, part) for number, one in enumerate(encodings) for part in (one, *one.overflowing)]
+    return [number for number, _ in rows], [part for _, part in rows]
+
+
 def rows_of(encodings: Any) -> tuple[dict[str, Any], bool]:
     """Return a batch's values by name, and whether it was one sequence outside a list.
 
