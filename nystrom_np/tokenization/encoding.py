@@ -34,14 +34,10 @@ class BatchEncoding(dict[str, Any]):
     are here under the same names and take the number of the sequence first, which is 0 if there is one argument
     alone.
 
-    Parameters
+    Attributes
     ----------
-    data : mapping or iterable of pairs
-        The values.
-    encoding : sequence of tokenizers.Encoding, optional
+    encodings : list of tokenizers.Encoding, optional
         What the library returned for each sequence.
-    **values
-        Further values, by name.
 
     Examples
     --------
@@ -50,9 +46,7 @@ class BatchEncoding(dict[str, Any]):
     True
     """
 
-    def __init__(self, data: Any = (), encoding: "Sequence[Encoding] | None" = None, **values: Any) -> None:
-        super().__init__(data, **values)
-        self.encodings = encoding
+    encodings: "Sequence[Encoding] | None" = None
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -197,19 +191,9 @@ def as_arrays(encoding: BatchEncoding) -> BatchEncoding:
     arrays = {name: np.array(values, dtype=np.int64) for name, values in encoding.items()}
     if "offset_mapping" in arrays:
         arrays["offset_mapping"] = arrays["offset_mapping"].reshape(pairs)
-    return BatchEncoding(arrays, encoding.encodings)
-
-
-def alone(encoding: BatchEncoding) -> BatchEncoding:
-    """Return the values of the one row that an encoding has.
-
-    Examples
-    --------
-    >>> alone(BatchEncoding(input_ids=[[2, 3]], length=[2]))
-    {'input_ids': [2, 3], 'length': [2]}
-    """
-    values = {name: rows[0] if isinstance(rows[0], list) else rows for name, rows in encoding.items()}
-    return BatchEncoding(values, encoding.encodings)
+    result = BatchEncoding(arrays)
+    result.encodings = encoding.encodings
+    return result
 
 
 def with_overflowing(encodings: "list[Encoding]") -> "tuple[list[int], list[Encoding]]":

@@ -36,6 +36,8 @@ def whole_characters(text: str) -> str:
 
 def as_batch(text: object, text_pair: object, is_split: bool = False) -> tuple[list[Any], bool]:
     """Return the batch as the library takes it, and whether it was one text (or pair) outside a list."""
+    if isinstance(text, str) and text_pair is None and not is_split:  # what is called most is decided first
+        return [text if text.isascii() else whole_characters(text)], True
     part, what = (_words, "a list of str") if is_split else (_text, "a str")
     if _is_one(text, is_split):
         if text_pair is not None and not _is_one(text_pair, is_split):
@@ -77,7 +79,7 @@ def _item(item: Any, name: str, part: Callable[[Any, str], Any], is_split: bool)
 
 
 def _text(text: Any, name: str) -> str:
-    return whole_characters(text)
+    return text if text.isascii() else whole_characters(text)
 
 
 def _words(words: Any, name: str) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from nystrom_np.array_module import to_numpy
 from nystrom_np.files import replacing, stand_in
 from nystrom_np.hub import local_folder
-from nystrom_np.tokenization.encoding import BatchEncoding, alone, as_arrays, rows_of, with_overflowing
+from nystrom_np.tokenization.encoding import BatchEncoding, as_arrays, rows_of, with_overflowing
 from nystrom_np.tokenization.special_tokens import ALBERT_TOKENS, NAMELESS, add_tokens, content, listed, read_config
 from nystrom_np.tokenization.texts import as_batch, kind, whole_characters
 
@@ -379,36 +379,31 @@ class NystromformerTokenizer:
         """
         _check_tensors(return_tensors)
         batch, is_single = as_batch(text, text_pair, is_split_into_words)
-        encodings = self._encode(
-            batch,
-            *(padding, truncation, max_length, add_special_tokens),
-            *(stride, pad_to_multiple_of, is_split_into_words),
-        )
+        options = (padding, truncation, max_length, add_special_tokens, stride, pad_to_multiple_of, is_split_into_words)
+        encodings = self._encode(batch, *options)
         samples: list[int] = []
         if return_overflowing_tokens:
             samples, encodings = with_overflowing(encodings)
-        wanted = {
-            "input_ids": True,
-            "token_type_ids": return_token_type_ids,
-            "attention_mask": return_attention_mask,
-            "special_tokens_mask": return_special_tokens_mask,
-            "offset_mapping": return_offsets_mapping,
-        }
-        result = self._columns(encodings, wanted)
+        optional = (return_token_type_ids, return_attention_mask, return_special_tokens_mask, return_offsets_mapping)
+        is_single = is_single and not return_overflowing_tokens and return_tensors is None
+        result = self._columns(encodings, (True, *optional), is_single)
         if return_length:
             result["length"] = [len(encoding.ids) for encoding in encodings]
         if return_overflowing_tokens:
             result["overflow_to_sample_mapping"] = samples
         if return_tensors == "np":
             return as_arrays(result)
-        return alone(result) if is_single and not return_overflowing_tokens else result
+        return result
 
-    def _columns(self, encodings: list["Encoding"], wanted: dict[str, bool | None]) -> BatchEncoding:
-        """Return what is wanted of each encoding; None is what the model takes."""
-        chosen = [name for name, is_wanted in wanted.items() if is_wanted or name in self.model_input_names]
-        names = [name for name in chosen if wanted[name] is not False]
-        rows = {name: [getattr(encoding, VALUES[name]) for encoding in encodings] for name in names}
-        return BatchEncoding(rows, encodings)
+    def _columns(self, encodings: list["Encoding"], wanted: tuple[bool | None, ...], is_single: bool) -> BatchEncoding:
+        """Return what is wanted of each encoding, or of the only one; None is what the model takes."""
+        result = BatchEncoding()
+        result.encodings = encodings
+        for (name, value), is_wanted in zip(VALUES.items(), wanted, strict=True):
+            if is_wanted or (is_wanted is None and name in self.model_input_names):
+                rows = [getattr(encoding, value) for encoding in encodings]
+                result[name] = rows[0] if is_single else rows
+        return result
 
     def encode_plus(self, text: object, text_pair: object = None, **options: Any) -> BatchEncoding:
         """Encode a text or a pair: an older name of the call.
@@ -523,7 +518,7 @@ class NystromformerTokenizer:
         result = BatchEncoding(values)
         if return_tensors == "np":
             return as_arrays(result)
-        return alone(result) if is_single else result
+        return BatchEncoding({name: rows[0] for name, rows in values.items()}) if is_single else result
 
     def _filled(self, row: list[Any], value: Any, length: int) -> list[Any]:
         more = [value] * (length - len(row))
@@ -621,7 +616,8 @@ class NystromformerTokenizer:
         is_split: bool = False,
     ) -> list["Encoding"]:
         pad, cut, max_length = self._lengths(padding, truncation, max_length)
-        multiple = _max_length("pad_to_multiple_of", multiple)
+        if multiple is not None:
+            multiple = _max_length("pad_to_multiple_of", multiple)
         if cut:
             self._check_room(batch, max_length, stride, add_special_tokens)
             if pad and multiple and max_length % multiple:
@@ -629,8 +625,7 @@ class NystromformerTokenizer:
         with _settings:
             self._set(pad, cut, max_length, stride, multiple)
             try:
-                options = {"add_special_tokens": add_special_tokens, "is_pretokenized": is_split}
-                return list(self.backend.encode_batch(batch, **options))
+                return list(self.backend.encode_batch(batch, is_split, add_special_tokens))
             except Exception as error:  # the library raises nothing more specific
                 raise ValueError(f"truncation={cut!r} to max_length={max_length}: {error}") from error
 
