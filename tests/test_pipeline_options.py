@@ -222,6 +222,7 @@ def test_what_is_too_long_says_which_input_it_is() -> None:
         ({"padding": "max_length", "max_length": 32, "truncation": True}, [POSITIVE]),
         ({"batch_size": 8, "num_workers": 2}, [POSITIVE]),
         ({"batch_size": None}, [POSITIVE]),
+        ({"batch_size": np.int64(2)}, [POSITIVE]),
         ({"max_length": 4}, [{"label": "negative", "score": 0.6708}]),
         ({"return_all_scores": True}, [[NEGATIVE, POSITIVE]]),
         ({"return_all_scores": False}, [POSITIVE]),
@@ -350,3 +351,13 @@ def test_half_of_a_character_in_an_input(half: str) -> None:
     found = dense("question-answering")(question=f"{half} Where is Mary?", context=f"Oh {half}! {MARY['context']}")
     assert found["answer"] == f"Oh {whole}! {MARY['context']}"[found["start"] : found["end"]] == " garden"
     assert dense("fill-mask")(f"{half} [MASK]")[0]["sequence"]
+
+
+def test_a_picture_needs_no_names_of_inputs(weights: Path) -> None:
+    """A tokenizer that names no mask gives one where it is asked for."""
+    from nystrom_np import NystromformerTokenizer
+    from nystrom_np.plot import _inputs
+
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm", model_input_names=["input_ids"])
+    ids, mask = _inputs(dense("fill-mask").model, tokenizer, "a house")
+    assert (ids, mask) == ([2, 7, 888, 3], [1] * 4)

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from nystrom_np import NystromformerForMaskedLM, NystromformerModel, convert
 from nystrom_np.checkpoint import CheckpointError, unwrapped
+from nystrom_np.pipelines import load_whole
 from nystrom_np.torch_archive import load_archive
 from tests.models import MASKED_LM, build
 from tests.torch_files import archive, state_dict
@@ -34,6 +35,8 @@ def test_a_prefix_of_all_names_is_left_out_and_named(prefix: str, head: Any, tmp
     save_file(arrays, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.warns(UserWarning, match=f"all names in .*model.safetensors begin with '{prefix}', which is left out"):
         same_parameters(head.from_pretrained(tmp_path), model)
+    with pytest.warns(UserWarning, match="which is left out"):
+        same_parameters(load_whole(head, tmp_path), model)
 
 
 @pytest.mark.parametrize("place", ["state_dict", "model", "model_state_dict"])

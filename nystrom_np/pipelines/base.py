@@ -70,6 +70,7 @@ class PipelineOptions:
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
+        object.__setattr__(self, "batch_size", int(self.batch_size))
 
     def lowered(self, name: str) -> None:
         """Take the name of a choice in capitals, too."""
