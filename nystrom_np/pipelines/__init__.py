@@ -121,9 +121,10 @@ def pipeline(
     if isinstance(model, str | os.PathLike):
         dtype = dtype if torch_dtype is None else _dtype(torch_dtype)
         at = {} if revision is None else {"revision": revision}
+        folder, arguments = model, {"dtype": dtype, "device": _device(device)} | at | (model_kwargs or {})
+        model = load_whole(cls.head, folder, **arguments)
         if tokenizer is None:
-            tokenizer = NystromformerTokenizer.from_pretrained(model, revision=revision)
-        model = load_whole(cls.head, model, **{"dtype": dtype, "device": _device(device)} | at | (model_kwargs or {}))
+            tokenizer = NystromformerTokenizer.from_pretrained(folder, revision=revision)
     if tokenizer is None:
         raise ValueError(f"{name} needs a tokenizer beside a model that is not a folder")
     if isinstance(tokenizer, str | os.PathLike):
