@@ -2,6 +2,7 @@
 
 The names in a file are first made canonical, by these rules:
 
+- what a wrapper put before all of them is left out;
 - the authors' own names are translated to those of transformers;
 - a LayerNorm's old ``gamma`` and ``beta`` become its weight and bias;
 - the body's names get the prefix ``nystromformer.``, which the file of a bare model lacks;
@@ -25,7 +26,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nystrom_np.files import parse_json_object, read_weight_map, replacing
+from nystrom_np.files import parse_json_object, read_weight_map, replacing, stand_in
 
 __all__ = [
     "CheckpointError",
@@ -35,6 +36,7 @@ __all__ = [
     "read_shards",
     "save_checkpoint",
     "stored_tensors",
+    "unwrapped",
     "widen_bfloat16",
 ]
 
@@ -237,6 +239,9 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             length = int.from_bytes(file.read(8), "little")
             header = parse_json_object(file.read(length), "its header")
     except (SafetensorError, ValueError) as error:
+        with path.open("rb") as file:
+            if instead := stand_in(file.read(1024)):
+                raise CheckpointError(f"{path} is {instead}") from None
         reason = " ".join(str(error).split())  # a name that the message quotes may hold a line break
         raise CheckpointError(f"{path} is not a sound safetensors file: {reason}") from None
     header.pop("__metadata__", None)
@@ -285,11 +290,12 @@ def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
 def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Apply the rules for names at the top of this file."""
     found: dict[str, StoredTensor] = {}
-    authors = any(re.match(r"(model\.)?transformer_\d+\.", name) for name in stored)
-    for tensor in stored.values():
-        if authors and re.search(r"pooler|sen_class|conv\.bias", tensor.name):
+    stored = unwrapped(stored, next(iter(stored.values())).path if stored else "")
+    authors = any(re.match(_AUTHORS, name) for name in stored)
+    for name, tensor in stored.items():
+        if authors and re.search(r"pooler|sen_class|conv\.bias", name):
             continue
-        name = _from_authors(tensor.name) if authors else tensor.name
+        name = _from_authors(name) if authors else name
         name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
         name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
         if name.startswith(("embeddings.", "encoder.")):
@@ -303,6 +309,55 @@ def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     if _DECODER_BIAS in found:
         found[_BIAS] = found.pop(_DECODER_BIAS)
     return found
+
+
+_AUTHORS = r"(model\.)?transformer_\d+\."
+_OWN = re.compile(rf"(nystromformer|embeddings|encoder|cls|classifier|pre_classifier|qa_outputs)\.|{_AUTHORS}")
+
+
+def unwrapped(tensors: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """Leave out what a wrapper put before all names: ``module.`` of DataParallel, ``model.`` of Lightning.
+
+    Parameters
+    ----------
+    tensors : mapping of str to object
+        Tensors under their names.
+    source : object
+        Where they come from, for the warning.
+
+    Returns
+    -------
+    dict of str to object
+        The same under the names that are left, if some of them are a Nyströmformer's; otherwise as they were.
+
+    Warns
+    -----
+    UserWarning
+        If something was left out: names it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     unwrapped({"module.encoder.a": 1, "module.classifier.b": 2}, "the file")
+    {'encoder.a': 1, 'classifier.b': 2}
+    >>> print(caught[0].message)
+    all names in the file begin with 'module.', which is left out
+    """
+    if any(map(_OWN.match, tensors)):
+        return dict(tensors)
+    first = next(iter(tensors), "")
+    for dot in re.finditer(r"\.", first):
+        prefix = first[: dot.end()]
+        if not all(name.startswith(prefix) for name in tensors):
+            break
+        rest = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if any(map(_OWN.match, rest)):
+            message = f"all names in {source} begin with {prefix!r}, which is left out"
+            warnings.warn(message, UserWarning, stacklevel=3)
+            return rest
+    return dict(tensors)
 
 
 _AUTHORS_NAMES = (  # in this order: a name before the parts of it

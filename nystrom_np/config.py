@@ -61,6 +61,10 @@ _ALWAYS_SAVED = (
 )
 
 
+# No fields, but keys of the reference's files that are checked: see `_validate_unknown`.
+_CHECKED = ("model_type", "position_embedding_type", "is_decoder", "add_cross_attention", "pruned_heads")
+
+
 class NystromformerConfig:
     """The sizes of a Nyströmformer, and how it computes.
 
@@ -110,9 +114,11 @@ class NystromformerConfig:
     num_labels : int, optional
         Outputs of a classification head; by default as many as `id2label` names, or 2. Saved as `id2label`.
     id2label : dict of int to str, optional
-        The names of the labels 0, 1, …, num_labels − 1 (these keys may be strings, as in JSON).
+        The names of the labels 0, 1, …, num_labels − 1 (these keys may be strings, as in JSON). A name may be a
+        number, and stays one.
     label2id : dict of str to int, optional
-        The inverse of `id2label`. If only this one is given, it defines `id2label`; if only that, this stays None.
+        The inverse of `id2label` (its integers may be strings, too). If only this one is given, it defines `id2label`;
+        if only that, this stays None.
     problem_type : str, optional
         "regression", "single_label_classification" or "multi_label_classification": the loss of sequence
         classification. By default it depends on the labels.
@@ -210,8 +216,8 @@ class NystromformerConfig:
         self.pad_token_id: int | None = pad_token_id
         self.bos_token_id: int | None = bos_token_id
         self.eos_token_id: int | list[int] | None = eos_token_id
-        self.id2label: dict[int, str]
-        self.label2id: dict[str, int] | None
+        self.id2label: dict[int, Any]
+        self.label2id: dict[Any, int] | None
         self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
         self.problem_type: str | None = problem_type
         self.output_attentions: bool = output_attentions
@@ -335,7 +341,7 @@ class NystromformerConfig:
         ValueError
             If the file is not valid JSON, or a field in it is wrong.
         TypeError
-            If an override is neither a field nor a key of the file.
+            If an override is no field, be it a key of the file or not: it would have no effect.
         """
         path = local_folder(folder, "config", revision, cache_dir, local_files_only) / "config.json"
         if not path.is_file():
@@ -369,7 +375,7 @@ class NystromformerConfig:
         ValueError
             If a field is wrong.
         TypeError
-            If an override is neither a field nor a key of `values`.
+            If an override is no field, be it a key of `values` or not: it would have no effect.
 
         Examples
         --------
@@ -379,7 +385,7 @@ class NystromformerConfig:
         values = dict(values)
         if not all(isinstance(key, str) for key in values):
             raise ValueError("the keys of a configuration must be strings")
-        known = set(vars(cls())) - {"unknown"} | {"num_labels"} | set(values)
+        known = set(vars(cls())) - {"unknown"} | {"num_labels", *_CHECKED}
         if not known.issuperset(overrides):
             raise TypeError(f"no such configuration field: {', '.join(sorted(set(overrides) - known))}")
         if _renames_labels(values, overrides):
@@ -504,7 +510,7 @@ def _float(name: str, value: Any, largest: float) -> int | float:
     return float(value)
 
 
-def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, str], dict[str, int] | None]:
+def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, Any], dict[Any, int] | None]:
     """Return `id2label` and `label2id`, from whichever of the three arguments are given."""
     if num_labels is not None:
         num_labels = _integer("num_labels", num_labels, 1, _MAX_LABELS)
@@ -525,24 +531,30 @@ def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, st
     return id2label, label2id
 
 
-def _checked_id2label(id2label: Any) -> dict[int, str]:
-    allowed = "a dict from 0, 1, …, num_labels - 1 to strings"
-    if not isinstance(id2label, Mapping) or not all(isinstance(label, str) for label in id2label.values()):
+def _checked_id2label(id2label: Any) -> dict[int, Any]:
+    allowed = "a dict from 0, 1, …, num_labels - 1 to strings or numbers"
+    if not isinstance(id2label, Mapping) or not all(map(_is_label, id2label.values())):
         _refuse("id2label", id2label, allowed)
-    names: dict[int, str] = {}
-    for key, label in id2label.items():
-        if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10:
-            key = int(key)  # JSON has no integer keys
-        names[_integer("a key of id2label", key, 0, _MAX_LABELS - 1)] = label
+    names = {_integer("a key of id2label", _counted(key), 0, _MAX_LABELS - 1): label for key, label in id2label.items()}
     if len(names) != len(id2label) or sorted(names) != list(range(max(len(names), 1))):
         _refuse("id2label", id2label, allowed)
     return dict(sorted(names.items()))
 
 
-def _checked_label2id(label2id: Any) -> dict[str, int]:
-    if not isinstance(label2id, Mapping) or not all(isinstance(label, str) for label in label2id):
-        _refuse("label2id", label2id, "a dict from strings to integers")
-    return {k: _integer(f"label2id[{k!r}]", i, 0, _MAX_LABELS - 1) for k, i in label2id.items()}
+def _checked_label2id(label2id: Any) -> dict[Any, int]:
+    if not isinstance(label2id, Mapping) or not all(map(_is_label, label2id)):
+        _refuse("label2id", label2id, "a dict from strings or numbers to integers")
+    return {k: _integer(f"label2id[{k!r}]", _counted(i), 0, _MAX_LABELS - 1) for k, i in label2id.items()}
+
+
+def _is_label(label: Any) -> bool:
+    return isinstance(label, (str, numbers.Real))
+
+
+def _counted(number: Any) -> Any:
+    """Return the integer that a string of digits stands for: JSON has no integer keys. Anything else stays."""
+    is_number = isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10
+    return int(number) if is_number else number
 
 
 def _renames_labels(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nystrom_np import model as models
-from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint, read_shards
+from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint, read_shards, unwrapped
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.files import read_json_object
 from nystrom_np.hub import PICKLES, TOKENIZER, local_folder
@@ -106,6 +106,7 @@ def convert(
     target = Path(target)
     _check_free(target)
     folder, tensors = _read(source, revision)
+    tensors = unwrapped(tensors, source)
     path = folder / "config.json" if config is None else Path(config)
     settings = NystromformerConfig.from_dict(read_json_object(path))
     with _replacing_folder(target) as work:

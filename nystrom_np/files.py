@@ -16,6 +16,7 @@ __all__ = [
     "read_json_object",
     "read_weight_map",
     "replacing",
+    "stand_in",
     "text_lines",
 ]
 
@@ -64,6 +65,8 @@ def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
     >>> parse_json_object(b'{"a": 1}', "the text")
     {'a': 1}
     """
+    if instead := stand_in(data):
+        raise ValueError(f"{source} is {instead}")
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -78,6 +81,31 @@ def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{source} must hold a JSON object, not a {type(value).__name__}")
     return value
+
+
+def stand_in(start: bytes) -> str | None:
+    """Tell what lies in place of a file, where a download has gone wrong in one of the usual ways.
+
+    Parameters
+    ----------
+    start : bytes
+        The file's first bytes.
+
+    Returns
+    -------
+    str or None
+        What it is; None if it may be the file itself.
+
+    Examples
+    --------
+    >>> stand_in(b"version https://git-lfs.github.com/spec/v1")
+    'a Git LFS pointer, not the file itself: git lfs pull, or a download of the file, replaces it'
+    """
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, not the file itself: git lfs pull, or a download of the file, replaces it"
+    if start[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page, not the file itself: the download's address was that of a page about it, or of an error"
+    return None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ __all__ = ["local_folder"]
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FILES = {
     "config": (CONFIG,),
     "weights": (WEIGHTS, f"{WEIGHTS}.index.json", CONFIG),

@@ -151,9 +151,9 @@ def _inputs(model: Any, tokenizer: NystromformerTokenizer, text: str) -> tuple[l
     """Return the ids and the mask of a text, padded to the length that the model was trained with."""
     limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     length = trained_length(model.config)
-    encoding = tokenizer(text, truncation=True, max_length=limit)
+    encoding = tokenizer(text, truncation=True, max_length=limit, return_attention_mask=True)
     if length is not None and len(encoding.input_ids) < length:
-        encoding = tokenizer(text, padding="max_length", max_length=length)
+        encoding = tokenizer(text, padding="max_length", max_length=length, return_attention_mask=True)
     return encoding.input_ids, encoding.attention_mask
 
 

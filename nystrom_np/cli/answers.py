@@ -127,7 +127,7 @@ def _answer(options: argparse.Namespace) -> int:
 def _answers(pipe: Any, inputs: Inputs, chosen: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield each input with its answer."""
     if chosen.get("aggregation_strategy", "none") != "none":
-        chosen["stride"] = pipe.tokenizer.model_max_length // 4  # windows, so that all of a long text is labelled
+        chosen["stride"] = pipe.longest // 4  # windows, so that all of a long text is labelled
     waiting: deque[Any] = deque()
 
     def remembered() -> Iterator[Any]:
@@ -165,7 +165,8 @@ def _labels(pipe: Any, item: Any, answer: Any) -> list[str]:
 
 def _entities(pipe: Any, item: Any, answer: Any) -> list[str]:
     return [
-        f"{one['score']:6.1%}  {one.get('entity_group') or one['entity']:<8} {item[one['start'] : one['end']].strip()}"
+        f"{one['score']:6.1%}  {one.get('entity_group', one.get('entity')):<8} "
+        f"{item[one['start'] : one['end']].strip()}"
         for one in answer
     ]
 
