@@ -80,6 +80,7 @@ class NystromformerPreTrainedModel:
         dtype: Any = "float32",
         device: str = "cpu",
         *,
+        torch_dtype: Any = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
@@ -97,6 +98,8 @@ class NystromformerPreTrainedModel:
             lie in the memory-mapped file and not copied.
         device : str
             ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        torch_dtype
+            The dtype under the name that it has in transformers 4, also as one of torch's.
         revision, cache_dir, local_files_only
             Of a repository: see :func:`nystrom_np.hub.local_folder`.
         **config_overrides
@@ -118,7 +121,7 @@ class NystromformerPreTrainedModel:
         UserWarning
             If a head's parameters are not in the file (they are then drawn), or the file has another head.
         """
-        dtype = _checked_dtype(dtype)
+        dtype = _checked_dtype(dtype if torch_dtype is None else torch_dtype)
         array_module_of(device)  # a device that cannot be used is an error before anything is read
         folder = local_folder(folder, "weights", revision, cache_dir, local_files_only)
         config = NystromformerConfig.from_pretrained(folder, **config_overrides)
@@ -293,7 +296,7 @@ def _cast(value: Any, dtype: np.dtype) -> Any:
 
 def _checked_dtype(dtype: Any) -> np.dtype:
     try:
-        checked = np.dtype(dtype)
+        checked = np.dtype(str(dtype).removeprefix("torch.") if "torch" in type(dtype).__module__ else dtype)
     except TypeError:
         checked = None
     if checked is None or checked.name not in DTYPES or dtype is None:
