@@ -119,7 +119,7 @@ def pipeline(
     cls = TASKS[name]
     model = shipped_weights() / SHIPPED[cls] if model is None else model
     if isinstance(model, str | os.PathLike):
-        dtype = dtype if torch_dtype is None else _dtype(torch_dtype)
+        dtype = dtype if torch_dtype is None else torch_dtype
         at = {} if revision is None else {"revision": revision}
         folder, arguments = model, {"dtype": dtype, "device": _device(device)} | at | (model_kwargs or {})
         model = load_whole(cls.head, folder, **arguments)
@@ -130,12 +130,6 @@ def pipeline(
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = NystromformerTokenizer.from_pretrained(tokenizer)
     return cls(model, tokenizer, batch_size, **options)
-
-
-def _dtype(dtype: Any) -> str:
-    """Return the name of a data type, which may be one of NumPy's or of torch's."""
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", None) or str(dtype)
-    return name.removeprefix("torch.")
 
 
 def _device(device: Any) -> str:
