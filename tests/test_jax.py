@@ -1,0 +1,288 @@
+"""The page of formulas under JAX, as it is: compiled, mapped over a batch, and differentiated.
+
+JAX arrays have no twins, so that what runs here is :mod:`nystrom_np.definition` itself. The gradients of every head's
+loss are those of ``loss.backward()`` in transformers 4.37.2, stored by ``tests/reference/gradients.py``.
+"""
+
+import json
+from functools import cache, partial
+
+import numpy as np
+import pytest
+
+import nystrom_np
+from nystrom_np import definition, losses
+from nystrom_np.model.parameters import tree
+from tests.reference import cases, compare, gradients, store
+from tests.reference.environment import ReferenceUnavailable, python
+
+jax = pytest.importorskip("jax", reason="JAX is not installed")
+jnp = jax.numpy
+
+GRADIENT_TOLERANCE = 1e-9
+WORDS = "nystromformer.embeddings.word_embeddings.weight"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def double_precision():
+    """float64 for these tests alone; and fewer of the compiler's passes, which take longer than what they save."""
+    wanted = {"jax_enable_x64": True, "jax_disable_most_optimizations": True}
+    before = {name: jax.config.read(name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+# ------------------------------------------------------------------------- the heads, from the page and its losses
+
+
+def states_of(config, p, inputs):
+    """The encoder's states, from what users pass to a model."""
+    length = inputs["input_ids"].shape[-1]
+    ids = inputs["input_ids"].reshape(-1, length)
+    types = inputs["token_type_ids"].reshape(-1, length) if "token_type_ids" in inputs else jnp.zeros_like(ids)
+    positions = inputs.get("position_ids", jnp.arange(2, length + 2))
+    mask = inputs.get("attention_mask")
+    mask = None if mask is None else mask.reshape(ids.shape[0], 1, -1, length) != 0
+    return definition.encode(p, config, ids, types, positions.reshape(-1, positions.shape[-1]), mask)[0]
+
+
+def sequence_loss(config, logits, labels):
+    kinds = {1: "regression", 2: "multi_label_classification"}
+    one = jnp.issubdtype(labels.dtype, jnp.integer)
+    inferred = kinds[1] if config.num_labels == 1 else "single_label_classification" if one else kinds[2]
+    return losses.sequence_loss(logits, labels, config.problem_type or inferred)
+
+
+def loss_of(head, config, p, x, inputs):
+    """The loss of a head, from the tree of its parameters, the last state and the labels."""
+    if head == cases.ANSWER:
+        starts, ends = (inputs[f"{name}_positions"].reshape(-1) for name in ("start", "end"))
+        return losses.answer_loss(definition.question_answering(p, config, x), starts, ends)
+    labels = inputs["labels"]
+    if head == cases.SEQUENCE:
+        return sequence_loss(config, definition.sequence_classification(p, config, x), labels)
+    if head == cases.CHOICE:
+        logits = definition.multiple_choice(p, config, x).reshape(-1, inputs["input_ids"].shape[1])
+        return losses.cross_entropy(logits, labels)
+    formula = {cases.MASKED_LM: definition.masked_lm, cases.TOKEN: definition.token_classification}[head]
+    return losses.token_loss(formula(p, config, x), labels)
+
+
+def whole_loss(head, config, parameters, inputs):
+    p = tree(parameters)
+    return loss_of(head, config, p, states_of(config, p["nystromformer"], inputs)[-1], inputs)
+
+
+@cache
+def compiled(function, head, config):
+    """One compilation for all cases whose heads, configurations and shapes are the same."""
+    return jax.jit(partial(function, head, nystrom_np.NystromformerConfig.from_dict(json.loads(config))))
+
+
+def run(function, case):
+    told = json.dumps(compare.config_json(case), sort_keys=True)
+    return compiled(function, case.head, told)(parameters_of(case), in_jax(case.inputs))
+
+
+def parameters_of(case):
+    """The parameters in float64, each once: the decoder's bias has two names in a file."""
+    names = getattr(nystrom_np, case.head).parameter_shapes(compare.config_of(case))
+    return in_jax({name: case.parameters()[name] for name in names})
+
+
+def in_jax(arrays):
+    floats = {name: np.float64 for name, array in arrays.items() if array.dtype.kind == "f"}
+    return {name: jnp.asarray(array, floats.get(name)) for name, array in arrays.items()}
+
+
+# ----------------------------------------------------------------------------------------------------- compiled
+
+ALL = cases.all_cases()
+WITH_A_LOSS = [case for case in ALL if case.name.startswith("loss-") and "loss" in store.read(case).outputs]
+WAYS = ("plain", "mask", "bool_mask", "masked_row", "square_mask", "token_types", "position_ids_B_L")
+BODIES = [case for case in ALL if case.head == cases.MODEL and case.name.rpartition("-")[0] in WAYS]
+
+
+def identity(case):
+    return gradients.identity(case)
+
+
+@pytest.mark.parametrize("case", WITH_A_LOSS, ids=identity)
+def test_compiled_losses_are_the_references(case):
+    """Under ``jax.jit``, every head's loss is the stored one of transformers."""
+    found, expected = run(whole_loss, case), store.read(case).outputs["loss"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=compare.FLOAT64_TOLERANCE)
+
+
+def test_every_head_branch_and_problem_is_compiled():
+    """The cases above are those that the docstring speaks of: no filter has emptied them."""
+    assert {case.head for case in WITH_A_LOSS} == set(cases.HEADS) - {cases.MODEL}
+    names = {case.name for case in WITH_A_LOSS if case.head == cases.SEQUENCE}
+    for branch in cases.BRANCHES:
+        for problem in ("regression_several_labels", "single_label_ignored", "multi_label"):
+            assert f"loss-{problem}-{branch}" in names
+    assert len(BODIES) == 2 * len(WAYS) - 1  # a mask for each query is for exact attention
+
+
+def body(head, config, parameters, inputs):
+    return states_of(config, tree(parameters), inputs)
+
+
+@pytest.mark.parametrize("case", BODIES, ids=identity)
+def test_compiled_states_are_the_references(case):
+    """Masks of all kinds, token types and positions: every layer's states are the stored ones."""
+    expected, states = store.read(case).outputs, run(body, case)
+    numbers = [name for name in expected if name.startswith("hidden_states.")]
+    named = {name: states[int(name.rpartition(".")[2])] for name in numbers} | {"last_hidden_state": states[-1]}
+    for name, found in named.items():
+        np.testing.assert_allclose(found, expected[name], rtol=0, atol=compare.FLOAT64_TOLERANCE, err_msg=name)
+
+
+# ------------------------------------------------------------------------------------------------------- mapped
+
+
+@pytest.mark.parametrize(("branch", "initial"), [("dense", False), ("nystrom", False), ("nystrom", True)])
+def test_mapped_over_a_batch_each_is_alone(branch, initial):
+    """``jax.vmap`` of one sequence is the model on each alone, whichever value the inverse starts from.
+
+    A batch together has one initial value in the reference, so that its sequences depend on one another there.
+    """
+    case = next(case for case in ALL if (case.head, case.name) == (cases.MODEL, "nystrom-batch_of_4"))
+    config = {**case.config, **cases.BRANCHES[branch], "inv_coeff_init_option": initial}
+    case = cases.Case("mapped", case.head, config, case.inputs)
+    mask = cases.padding_mask(4, 16, [16, 9, 12, 5])
+    model = nystrom_np.NystromformerModel(compare.config_of(case), parameters=case.parameters(), dtype="float64")
+    p = tree(parameters_of(case))
+
+    def one(ids, mask):
+        return states_of(model.config, p, {"input_ids": ids[None], "attention_mask": mask[None]})[-1][0]
+
+    mapped = jax.jit(jax.vmap(one))(jnp.asarray(case.inputs["input_ids"]), jnp.asarray(mask))
+    each = [model([ids], [row]).last_hidden_state[0] for ids, row in zip(case.inputs["input_ids"], mask, strict=True)]
+    np.testing.assert_allclose(mapped, np.stack(each), rtol=0, atol=compare.FLOAT64_TOLERANCE)
+    together = model(case.inputs["input_ids"], mask).last_hidden_state
+    apart = np.abs(mapped - together).max()
+    assert apart > 1e-3 if branch == "nystrom" and not initial else apart < compare.FLOAT64_TOLERANCE
+
+
+# ----------------------------------------------------------------------------------------------- differentiated
+
+GRADIENTS = gradients.gradient_cases()
+PLAIN = [case for case in GRADIENTS if case.name.endswith(tuple(cases.BRANCHES))]
+PADDED = [case for case in GRADIENTS if case.name.endswith("padding_token")]
+
+
+def loss_and_gradient(head, config, parameters, inputs):
+    return jax.value_and_grad(partial(whole_loss, head, config))(parameters, inputs)
+
+
+def assert_same(found, expected, but=()):
+    assert found.keys() == expected.keys()
+    for name in expected.keys() - set(but):
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=GRADIENT_TOLERANCE, err_msg=name)
+
+
+def find(name):
+    return next(case for case in GRADIENTS if case.name == name)
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=identity)
+def test_gradients_are_the_references(case):
+    """``jax.grad`` of each head's loss, with respect to all parameters, is ``loss.backward()`` of transformers."""
+    told, expected = gradients.read(case)
+    loss, found = run(loss_and_gradient, case)
+    assert abs(loss - told["loss"]) <= compare.FLOAT64_TOLERANCE
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("case", PADDED, ids=identity)
+def test_the_padding_token_as_an_input(case):
+    """PyTorch drops the gradient of the padding token's embedding as an input, and keeps that of it as an output."""
+    _, expected = gradients.read(case)
+    _, found = run(loss_and_gradient, case)
+    assert_same(found, expected, but=[WORDS])
+    rows = np.arange(case.config["vocab_size"]) != gradients.PAD
+    np.testing.assert_allclose(found[WORDS][rows], expected[WORDS][rows], rtol=0, atol=GRADIENT_TOLERANCE)
+    as_input, as_output = (gradient[gradients.PAD] for gradient in by_use(case))
+    assert np.abs(as_input).max() > 1e-3
+    np.testing.assert_allclose(expected[WORDS][gradients.PAD], as_output, rtol=0, atol=GRADIENT_TOLERANCE)
+    assert (np.abs(as_output).max() > 1e-3) == case.name.startswith("tied")
+
+
+def by_use(case):
+    """The gradients of the word embeddings where they are looked up, and where they are the decoder."""
+    config, inputs, parameters = compare.config_of(case), in_jax(case.inputs), parameters_of(case)
+
+    def loss(looked_up, decoder):
+        x = states_of(config, tree({**parameters, WORDS: looked_up})["nystromformer"], inputs)[-1]
+        return loss_of(case.head, config, tree({**parameters, WORDS: decoder}), x, inputs)
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1)))(parameters[WORDS], parameters[WORDS])
+
+
+def test_the_gradient_of_tied_weights_is_the_sum_over_their_uses():
+    """Word embeddings that are the decoder too: both uses have a share, and transformers' gradient is the sum."""
+    case = find("tied-dense")
+    looked_up, decoder = by_use(case)
+    assert min(np.abs(looked_up).max(), np.abs(decoder).max()) > 1e-2
+    expected = gradients.read(case)[1][WORDS]
+    np.testing.assert_allclose(looked_up + decoder, expected, rtol=0, atol=GRADIENT_TOLERANCE)
+
+
+def test_a_sequence_without_real_tokens():
+    """The one other difference: the reference's gradient passes scores that its sum with the mask has rounded away.
+
+    Such a sequence is attended to evenly, whatever its scores, so that its queries and keys have no influence and no
+    gradient; PyTorch differentiates the addition before the rounding. Of the values nothing differs.
+    """
+    case = find("nothing_real")
+    told, expected = gradients.read(case)
+    loss, found = run(loss_and_gradient, case)
+    assert abs(loss - told["loss"]) <= compare.FLOAT64_TOLERANCE
+    far = {name for name, array in expected.items() if np.abs(found[name] - array).max() > 1e-4}
+    scores = {f"nystromformer.encoder.layer.0.attention.self.{name}" for name in ("query.weight", "key.weight")}
+    assert scores <= far
+    assert all(".embeddings." in name or ".query." in name or ".key." in name for name in far)
+
+
+def test_the_class_is_differentiable_too():
+    """A model made of the parameters inside the function that is differentiated: the same loss and gradient."""
+    case = find("single_label-dense")
+    told, expected = gradients.read(case)
+
+    def loss(parameters):
+        return getattr(nystrom_np, case.head)(compare.config_of(case), parameters=parameters)(**case.inputs).loss
+
+    value, found = jax.jit(jax.value_and_grad(loss))(parameters_of(case))
+    assert abs(value - told["loss"]) <= compare.FLOAT64_TOLERANCE
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("case", GRADIENTS, ids=identity)
+def test_stored_gradients_belong_to_the_case(case):
+    """They are of these weights and inputs, of every parameter, and of attention that is peaked."""
+    told, arrays = gradients.read(case)
+    assert told["digest"] == case.digest(), "run python -m tests.reference.gradients"
+    assert arrays.keys() == parameters_of(case).keys()
+    assert all(0.4 <= median <= 0.95 for median in told["median_row_max"]), told["median_row_max"]
+    assert all(array.all() for name, array in case.parameters().items() if name.endswith("bias"))
+
+
+@pytest.mark.reference
+def test_stored_gradients_are_the_references():
+    """Transformers 4.37.2 itself, asked again."""
+    try:
+        python(gradients.VERSION)
+    except ReferenceUnavailable as error:
+        pytest.skip(str(error))
+    told, arrays = gradients.ask()
+    for case in GRADIENTS:
+        stored, named = gradients.read(case)
+        assert abs(told[gradients.identity(case)]["loss"] - stored["loss"]) <= 1e-12
+        again = arrays[gradients.identity(case)]
+        assert again.keys() == named.keys()
+        for name, array in named.items():
+            np.testing.assert_allclose(again[name], array, rtol=0, atol=1e-12, err_msg=f"{case.name} {name}")
