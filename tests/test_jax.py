@@ -50,41 +50,60 @@ def states_of(config, p, inputs):
 
 
 def sequence_loss(config, logits, labels):
-    kinds = {1: "regression", 2: "multi_label_classification"}
-    one = jnp.issubdtype(labels.dtype, jnp.integer)
-    inferred = kinds[1] if config.num_labels == 1 else "single_label_classification" if one else kinds[2]
+    classes = jnp.issubdtype(labels.dtype, jnp.integer)
+    inferred = "single_label_classification" if classes else "multi_label_classification"
+    inferred = "regression" if config.num_labels == 1 else inferred
     return losses.sequence_loss(logits, labels, config.problem_type or inferred)
 
 
-def loss_of(head, config, p, x, inputs):
+def head_loss(head, config, p, x, labels):
     """The loss of a head, from the tree of its parameters, the last state and the labels."""
     if head == cases.ANSWER:
-        starts, ends = (inputs[f"{name}_positions"].reshape(-1) for name in ("start", "end"))
+        starts, ends = (labels[f"{name}_positions"].reshape(-1) for name in ("start", "end"))
         return losses.answer_loss(definition.question_answering(p, config, x), starts, ends)
-    labels = inputs["labels"]
+    labels = labels["labels"]
     if head == cases.SEQUENCE:
         return sequence_loss(config, definition.sequence_classification(p, config, x), labels)
     if head == cases.CHOICE:
-        logits = definition.multiple_choice(p, config, x).reshape(-1, inputs["input_ids"].shape[1])
-        return losses.cross_entropy(logits, labels)
+        return losses.cross_entropy(definition.multiple_choice(p, config, x).reshape(labels.shape[0], -1), labels)
     formula = {cases.MASKED_LM: definition.masked_lm, cases.TOKEN: definition.token_classification}[head]
     return losses.token_loss(formula(p, config, x), labels)
 
 
-def whole_loss(head, config, parameters, inputs):
-    p = tree(parameters)
-    return loss_of(head, config, p, states_of(config, p["nystromformer"], inputs)[-1], inputs)
+# Encoder and heads are compiled apart, so that cases which differ in the head share the encoder's long compilation.
 
 
 @cache
-def compiled(function, head, config):
-    """One compilation for all cases whose heads, configurations and shapes are the same."""
-    return jax.jit(partial(function, head, nystrom_np.NystromformerConfig.from_dict(json.loads(config))))
+def compiled_encoder(told):
+    return jax.jit(partial(states_of, from_json(told)))
 
 
-def run(function, case):
-    told = json.dumps(compare.config_json(case), sort_keys=True)
-    return compiled(function, case.head, told)(parameters_of(case), in_jax(case.inputs))
+@cache
+def compiled_head(head, told):
+    return jax.jit(partial(head_loss, head, from_json(told)))
+
+
+def from_json(told):
+    return nystrom_np.NystromformerConfig.from_dict(json.loads(told))
+
+
+OF_HEADS = ("architectures", "id2label", "label2id", "problem_type", "tie_word_embeddings")
+
+
+def states(case, p):
+    told = {name: value for name, value in compare.config_json(case).items() if name not in OF_HEADS}
+    inputs = {name: array for name, array in case.inputs.items() if not name.endswith(("labels", "_positions"))}
+    return compiled_encoder(json.dumps(told, sort_keys=True))(p, in_jax(inputs))
+
+
+def loss_from_state(case, p, x):
+    labels = {name: array for name, array in case.inputs.items() if name.endswith(("labels", "_positions"))}
+    return compiled_head(case.head, json.dumps(compare.config_json(case), sort_keys=True))(p, x, in_jax(labels))
+
+
+def loss(case, parameters):
+    p = tree(parameters)
+    return loss_from_state(case, p, states(case, p["nystromformer"])[-1])
 
 
 def parameters_of(case):
@@ -113,7 +132,7 @@ def identity(case):
 @pytest.mark.parametrize("case", WITH_A_LOSS, ids=identity)
 def test_compiled_losses_are_the_references(case):
     """Under ``jax.jit``, every head's loss is the stored one of transformers."""
-    found, expected = run(whole_loss, case), store.read(case).outputs["loss"]
+    found, expected = loss(case, parameters_of(case)), store.read(case).outputs["loss"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=compare.FLOAT64_TOLERANCE)
 
 
@@ -127,18 +146,14 @@ def test_every_head_branch_and_problem_is_compiled():
     assert len(BODIES) == 2 * len(WAYS) - 1  # a mask for each query is for exact attention
 
 
-def body(head, config, parameters, inputs):
-    return states_of(config, tree(parameters), inputs)
-
-
 @pytest.mark.parametrize("case", BODIES, ids=identity)
 def test_compiled_states_are_the_references(case):
     """Masks of all kinds, token types and positions: every layer's states are the stored ones."""
-    expected, states = store.read(case).outputs, run(body, case)
+    expected, found = store.read(case).outputs, states(case, tree(parameters_of(case)))
     numbers = [name for name in expected if name.startswith("hidden_states.")]
-    named = {name: states[int(name.rpartition(".")[2])] for name in numbers} | {"last_hidden_state": states[-1]}
-    for name, found in named.items():
-        np.testing.assert_allclose(found, expected[name], rtol=0, atol=compare.FLOAT64_TOLERANCE, err_msg=name)
+    named = {name: found[int(name.rpartition(".")[2])] for name in numbers} | {"last_hidden_state": found[-1]}
+    for name, array in named.items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=compare.FLOAT64_TOLERANCE, err_msg=name)
 
 
 # ------------------------------------------------------------------------------------------------------- mapped
@@ -175,8 +190,8 @@ PLAIN = [case for case in GRADIENTS if case.name.endswith(tuple(cases.BRANCHES))
 PADDED = [case for case in GRADIENTS if case.name.endswith("padding_token")]
 
 
-def loss_and_gradient(head, config, parameters, inputs):
-    return jax.value_and_grad(partial(whole_loss, head, config))(parameters, inputs)
+def loss_and_gradient(case):
+    return jax.value_and_grad(partial(loss, case))(parameters_of(case))
 
 
 def assert_same(found, expected, but=()):
@@ -193,8 +208,8 @@ def find(name):
 def test_gradients_are_the_references(case):
     """``jax.grad`` of each head's loss, with respect to all parameters, is ``loss.backward()`` of transformers."""
     told, expected = gradients.read(case)
-    loss, found = run(loss_and_gradient, case)
-    assert abs(loss - told["loss"]) <= compare.FLOAT64_TOLERANCE
+    value, found = loss_and_gradient(case)
+    assert abs(value - told["loss"]) <= compare.FLOAT64_TOLERANCE
     assert_same(found, expected)
 
 
@@ -202,7 +217,7 @@ def test_gradients_are_the_references(case):
 def test_the_padding_token_as_an_input(case):
     """PyTorch drops the gradient of the padding token's embedding as an input, and keeps that of it as an output."""
     _, expected = gradients.read(case)
-    _, found = run(loss_and_gradient, case)
+    _, found = loss_and_gradient(case)
     assert_same(found, expected, but=[WORDS])
     rows = np.arange(case.config["vocab_size"]) != gradients.PAD
     np.testing.assert_allclose(found[WORDS][rows], expected[WORDS][rows], rtol=0, atol=GRADIENT_TOLERANCE)
@@ -214,13 +229,13 @@ def test_the_padding_token_as_an_input(case):
 
 def by_use(case):
     """The gradients of the word embeddings where they are looked up, and where they are the decoder."""
-    config, inputs, parameters = compare.config_of(case), in_jax(case.inputs), parameters_of(case)
+    parameters = parameters_of(case)
 
-    def loss(looked_up, decoder):
-        x = states_of(config, tree({**parameters, WORDS: looked_up})["nystromformer"], inputs)[-1]
-        return loss_of(case.head, config, tree({**parameters, WORDS: decoder}), x, inputs)
+    def apart(looked_up, decoder):
+        x = states(case, tree({**parameters, WORDS: looked_up})["nystromformer"])[-1]
+        return loss_from_state(case, tree({**parameters, WORDS: decoder}), x)
 
-    return jax.jit(jax.grad(loss, argnums=(0, 1)))(parameters[WORDS], parameters[WORDS])
+    return jax.grad(apart, argnums=(0, 1))(parameters[WORDS], parameters[WORDS])
 
 
 def test_the_gradient_of_tied_weights_is_the_sum_over_their_uses():
@@ -240,8 +255,8 @@ def test_a_sequence_without_real_tokens():
     """
     case = find("nothing_real")
     told, expected = gradients.read(case)
-    loss, found = run(loss_and_gradient, case)
-    assert abs(loss - told["loss"]) <= compare.FLOAT64_TOLERANCE
+    value, found = loss_and_gradient(case)
+    assert abs(value - told["loss"]) <= compare.FLOAT64_TOLERANCE
     far = {name for name, array in expected.items() if np.abs(found[name] - array).max() > 1e-4}
     scores = {f"nystromformer.encoder.layer.0.attention.self.{name}" for name in ("query.weight", "key.weight")}
     assert scores <= far
@@ -253,10 +268,10 @@ def test_the_class_is_differentiable_too():
     case = find("single_label-dense")
     told, expected = gradients.read(case)
 
-    def loss(parameters):
+    def of_class(parameters):
         return getattr(nystrom_np, case.head)(compare.config_of(case), parameters=parameters)(**case.inputs).loss
 
-    value, found = jax.jit(jax.value_and_grad(loss))(parameters_of(case))
+    value, found = jax.jit(jax.value_and_grad(of_class))(parameters_of(case))
     assert abs(value - told["loss"]) <= compare.FLOAT64_TOLERANCE
     assert_same(found, expected)
 
