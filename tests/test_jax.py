@@ -5,16 +5,19 @@ loss are those of ``loss.backward()`` in transformers 4.37.2, stored by ``tests/
 """
 
 import json
+from contextlib import contextmanager
 from functools import cache, partial
 
 import numpy as np
 import pytest
 
 import nystrom_np
+from docs.builder import blocks
 from nystrom_np import definition, losses
 from nystrom_np.model.parameters import tree
 from tests.reference import cases, compare, gradients, store
-from tests.reference.environment import ReferenceUnavailable, python
+from tests.reference.client import Item, ask
+from tests.reference.environment import VERSIONS, ReferenceUnavailable, python
 
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 jnp = jax.numpy
@@ -23,16 +26,23 @@ GRADIENT_TOLERANCE = 1e-9
 WORDS = "nystromformer.embeddings.word_embeddings.weight"
 
 
-@pytest.fixture(autouse=True, scope="module")
+@contextmanager
+def settings(**wanted):
+    before = {name: jax.config.read(name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
 def double_precision():
     """float64 for these tests alone; and fewer of the compiler's passes, which take longer than what they save."""
-    wanted = {"jax_enable_x64": True, "jax_disable_most_optimizations": True}
-    before = {name: jax.config.read(name) for name in wanted}
-    for name, value in wanted.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with settings(jax_enable_x64=True, jax_disable_most_optimizations=True):
+        yield
 
 
 # ------------------------------------------------------------------------- the heads, from the page and its losses
@@ -286,13 +296,17 @@ def test_stored_gradients_belong_to_the_case(case):
     assert all(array.all() for name, array in case.parameters().items() if name.endswith("bias"))
 
 
+def available(version):
+    try:
+        python(version)
+    except ReferenceUnavailable as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.reference
 def test_stored_gradients_are_the_references():
     """Transformers 4.37.2 itself, asked again."""
-    try:
-        python(gradients.VERSION)
-    except ReferenceUnavailable as error:
-        pytest.skip(str(error))
+    available(gradients.VERSION)
     told, arrays = gradients.ask()
     for case in GRADIENTS:
         stored, named = gradients.read(case)
@@ -301,3 +315,52 @@ def test_stored_gradients_are_the_references():
         assert again.keys() == named.keys()
         for name, array in named.items():
             np.testing.assert_allclose(again[name], array, rtol=0, atol=1e-12, err_msg=f"{case.name} {name}")
+
+
+# ------------------------------------------------------------------------------------------- the page about training
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory):
+    """What the page about fine-tuning leaves: its names, and the folder it worked in."""
+    pytest.importorskip("optax", reason="optax is not installed")
+    folder, names = tmp_path_factory.mktemp("page"), {"__name__": "page"}
+    page = blocks.DOCS / "fine-tune-with-jax.md"
+    with settings(jax_enable_x64=False, jax_disable_most_optimizations=False), blocks.workplace(folder):
+        for block in blocks.blocks_of(page.read_text(encoding="utf-8")):
+            if block.language == "python":
+                blocks.run_python(block.text, names)
+    return names, folder / "kitchen"
+
+
+@pytest.mark.slow
+def test_fine_tuning_teaches_and_is_kept(fine_tuned):
+    """Held-out sentences are judged far better than by the shipped checkpoint, also from the file that was saved."""
+    names, folder = fine_tuned
+    labels = np.asarray(names["test"][2])
+    before = names["accuracy"](in_single(names["model"].state_dict()), *names["test"])
+    learned = compare.load(cases.SEQUENCE, folder, "float32")
+    ids, mask, _ = map(np.asarray, names["test"])
+    after = np.mean(learned(ids, mask).logits.argmax(axis=-1) == labels)
+    assert before < 0.7
+    assert after > 0.85
+    for name, array in learned.state_dict().items():
+        assert np.array_equal(array, names["learned"][name]), name
+
+
+def in_single(parameters):
+    return {name: jnp.asarray(value, np.float32) for name, value in parameters.items()}
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_fine_tuned_the_reference_loads(fine_tuned, version):
+    """Transformers loads the folder that the page saves, and computes the same logits; 5.x as if all were real."""
+    available(version)
+    names, folder = fine_tuned
+    ids, mask = (np.asarray(x[:32], np.int64) for x in names["test"][:2])
+    inputs = {"input_ids": ids} if version.startswith("5") else {"input_ids": ids, "attention_mask": mask}
+    logits = compare.load(cases.SEQUENCE, folder, "float64")(**inputs).logits
+    [answer] = ask(version, [Item(cases.SEQUENCE, inputs, folder=folder, measured=())])
+    assert answer.error is None  # of 5.x see cases.PADDED_NYSTROM
+    np.testing.assert_allclose(logits, answer.outputs["logits"], rtol=0, atol=compare.FLOAT64_TOLERANCE)

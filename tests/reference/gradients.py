@@ -1,9 +1,9 @@
 """Gradients of the heads' losses in transformers 4.37.2, to compare with: ``python -m tests.reference.gradients``.
 
 ``tests/data/gradients/gradients.safetensors`` holds what ``loss.backward()`` leaves, in float64 as
-``<head>-<case>/<parameter>``; ``gradients.json``
-says of each case which weights and inputs it belongs to (``digest``), the loss, and how peaked each layer's attention
-between landmarks is (``median_row_max``). ``run_gradients.py`` computes them inside the reference's environment.
+``<head>-<case>/<parameter>``; ``gradients.json`` says of each case which weights and inputs it belongs to
+(``digest``), the loss, and how peaked each layer's attention between landmarks is (``median_row_max``).
+``run_gradients.py`` computes them inside the reference's environment.
 
 No bias is zero, all token types occur, and attention is peaked. Sequences end in tokens with mask 0, but the first is
 real; only where a case says so are they the padding token. The biases of the keys have no influence on a softmax, and
