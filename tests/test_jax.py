@@ -206,6 +206,9 @@ def test_mapped_over_a_batch_each_is_alone(branch, initial):
 
 GRADIENTS = gradients.gradient_cases()
 PLAIN = [case for case in GRADIENTS if case.name.endswith(tuple(cases.BRANCHES))]
+ORDINARY = ("tied-nystrom", "regression-dense", "labels-dense", "positions-dense")
+"""The ordinary run differentiates each head once, since JAX takes seconds to compile a gradient."""
+SOME = [case if case.name in ORDINARY else pytest.param(case, marks=pytest.mark.slow) for case in PLAIN]
 PADDED = [case for case in GRADIENTS if case.name.endswith("padding_token")]
 
 
@@ -223,7 +226,7 @@ def find(name):
     return next(case for case in GRADIENTS if case.name == name)
 
 
-@pytest.mark.parametrize("case", PLAIN, ids=identity)
+@pytest.mark.parametrize("case", SOME, ids=identity)
 def test_gradients_are_the_references(case):
     """``jax.grad`` of each head's loss, with respect to all parameters, is ``loss.backward()`` of transformers."""
     told, expected = gradients.read(case)
@@ -232,6 +235,7 @@ def test_gradients_are_the_references(case):
     assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PADDED, ids=identity)
 def test_the_padding_token_as_an_input(case):
     """PyTorch drops the gradient of the padding token's embedding as an input, and keeps that of it as an output."""
@@ -257,6 +261,7 @@ def by_use(case):
     return jax.grad(apart, argnums=(0, 1))(parameters[WORDS], parameters[WORDS])
 
 
+@pytest.mark.slow
 def test_the_gradient_of_tied_weights_is_the_sum_over_their_uses():
     """Word embeddings that are the decoder too: both uses have a share, and transformers' gradient is the sum."""
     case = find("tied-dense")
@@ -266,6 +271,7 @@ def test_the_gradient_of_tied_weights_is_the_sum_over_their_uses():
     np.testing.assert_allclose(looked_up + decoder, expected, rtol=0, atol=GRADIENT_TOLERANCE)
 
 
+@pytest.mark.slow
 def test_a_sequence_without_real_tokens():
     """The one other difference: the reference's gradient passes scores that its sum with the mask has rounded away.
 
