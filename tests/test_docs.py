@@ -18,7 +18,19 @@ from nystrom_np.cli import _parser
 README = blocks.ROOT / "README.md"
 PAGES = [*blocks.pages(), README]
 OUTSIDE = {"sh", "text", "toml", "json"}  # shown, not run: shell is for CI (the README's), the rest is no code
-DIRECTIVES = {"source", "proof", "picture", "diagram", "public-names", "toctree", "eval-rst", "list-table"}
+DIRECTIVES = {
+    "source",
+    "proof",
+    "picture",
+    "diagram",
+    "public-names",
+    "gain",
+    "gains",
+    "toctree",
+    "eval-rst",
+    "list-table",
+    "literalinclude",
+}
 
 
 @pytest.mark.slow

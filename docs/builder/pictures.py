@@ -13,6 +13,7 @@ import numpy as np
 
 from docs.builder.blocks import DOCS, ROOT
 from nystrom_np import NystromformerConfig, NystromformerForMaskedLM, NystromformerModel, NystromformerTokenizer
+from nystrom_np.definition import project
 from nystrom_np.functional import (
     initial_inverse,
     iterative_pinv,
@@ -21,7 +22,6 @@ from nystrom_np.functional import (
     softmax_attention_matrix,
     svd_pinv,
 )
-from nystrom_np.model.encoder import project
 
 __all__ = ["CHECKPOINT", "PICTURES", "TEXT", "draw"]
 

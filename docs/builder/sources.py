@@ -1,15 +1,16 @@
-"""Code taken from where it is: functions of the package without their docstrings, and tests by their names."""
+"""Code taken from where it is: functions of the package without docstrings and marks, and tests by their names."""
 
 import ast
 import importlib
 import inspect
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from docs.builder.blocks import ROOT
+from docs.builder.blocks import DOCS, ROOT
 
-__all__ = ["public_names", "resolve", "source_of", "test_source"]
+__all__ = ["faster_names", "public_names", "resolve", "shape_comment", "source_of", "test_source"]
 
 PUBLIC_MODULES = (
     "nystrom_np",
@@ -21,6 +22,12 @@ PUBLIC_MODULES = (
     "nystrom_np.testing",
 )
 """Whose ``__all__`` is what users call."""
+
+MARKS = ("@accelerated", "@elementwise", "@fused")
+"""Lines above a function that say that it has a faster form, in place of which the page has a link to it."""
+
+FASTER = DOCS / "faster.md"
+"""The chapter about faster forms, with a target such as ``(faster-softmax)=`` above each section."""
 
 PROOFS_OF_PAGES_WRITTEN_ELSEWHERE = {
     "benchmarks": ("benchmarks/test_benchmarks.py::test_the_page_is_written",),
@@ -51,7 +58,7 @@ def resolve(name: str) -> Any:
 
 
 def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
-    """Code of a function or class without its docstrings, and where it stands.
+    """Code of a function or class without its docstrings and marks, and where it stands.
 
     From the line that contains ``first`` to the one that contains ``last``, if these are given.
     """
@@ -63,13 +70,24 @@ def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
             docstring = node.body[0]
             kept[docstring.lineno - 1 : docstring.end_lineno] = [None] * (docstring.end_lineno - docstring.lineno + 1)
-    kept = [line for line in kept if line is not None]
+    kept = [line for line in kept if line is not None and line not in MARKS]
     if first:
         kept = kept[_only(kept, first) :]
     if last:
         kept = kept[: _only(kept, last) + 1]
     place = Path(inspect.getsourcefile(thing)).relative_to(ROOT)
     return textwrap.dedent("\n".join(kept)), f"{place.as_posix()}, line {number}"
+
+
+def faster_names() -> set[str]:
+    """Functions whose faster form has a section in the chapter."""
+    return set(re.findall(r"^\(faster-(\w+)\)=$", FASTER.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def shape_comment(thing: Any) -> str:
+    """What stands behind the first line of a definition: the shapes of its arguments and of its result."""
+    found = re.search(r"^def .*?:  # (.*)$", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def _only(lines: list[str], part: str) -> int:
