@@ -77,13 +77,16 @@ class Source(SphinxDirective):
         code, place = sources.source_of(name, self.options.get("from", ""), self.options.get("to", ""))
         helpers = [sources.source_of(helper)[0] for helper in self.options.get("with", "").split()]
         code = "\n\n\n".join([code, *helpers])
-        caption = nodes.paragraph(classes=["source-caption"])
-        said = f"{{py:obj}}`{name} <{self.options.get('link', name)}>` · {place}"
         module, _, short = name.rpartition(".")
+        link = self.options.get("link") or sources.documented(name)
+        place = place.replace("_", r"\_")
+        said = f"{{py:obj}}`{name} <{link}>` · {place}"
         if module in MARKED and short in sources.faster_names() and self.env.docname != sources.FASTER.stem:
             said += f" · [faster form](#faster-{short})"
+        caption = nodes.container("", classes=["source-caption"])
         self.state.nested_parse(StringList([said]), self.content_offset, caption)
-        return [nodes.container("", caption, highlighted(code, "python", "source"), classes=["source"])]
+        kind = "twin" if module.startswith("nystrom_np.fast.") else "definition"
+        return [nodes.container("", caption, highlighted(code, "python", "source"), classes=["source", kind])]
 
 
 class Gain(SphinxDirective):
@@ -93,7 +96,7 @@ class Gain(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         cases = gains()["cases"]
-        items = [f"- {gain(case)}" for name in self.content for case in [cases[name.strip()]]]
+        items = [f"- {gain(name, cases[name])}" for name in map(str.strip, self.content)]
         node = nodes.container("", classes=["gain"])
         self.state.nested_parse(StringList(items), self.content_offset, node)
         return [node]
@@ -121,10 +124,15 @@ def gains() -> dict[str, Any]:
     return json.loads(twins.DOCS.read_text(encoding="utf-8"))
 
 
-def gain(case: dict[str, Any]) -> str:
+def gain(name: str, case: dict[str, Any]) -> str:
     """One figure in words."""
     slow, fast = (case[form]["median"] for form in ("definition", "twin"))
-    return f"{case['given']}: **{slow / fast:.1f}** times as fast, {twins.said(fast)} instead of {twins.said(slow)}"
+    quotient = round(slow / fast, 1)
+    if quotient > 1.0:
+        said = f"**{quotient:.1f} times as fast**"
+    else:
+        said = "**as fast**" if quotient == 1.0 else f"**takes {fast / slow:.1f} times as long**"
+    return f"`{name.partition(',')[0]}`, {case['given']}: {said}, {twins.said(fast)} for {twins.said(slow)}"
 
 
 class Proof(SphinxDirective):

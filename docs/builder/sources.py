@@ -10,7 +10,7 @@ from typing import Any
 
 from docs.builder.blocks import DOCS, ROOT
 
-__all__ = ["faster_names", "public_names", "resolve", "shape_comment", "source_of", "test_source"]
+__all__ = ["documented", "faster_names", "public_names", "resolve", "shape_comment", "source_of", "test_source"]
 
 PUBLIC_MODULES = (
     "nystrom_np",
@@ -82,6 +82,15 @@ def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
 def faster_names() -> set[str]:
     """Functions whose faster form has a section in the chapter."""
     return set(re.findall(r"^\(faster-(\w+)\)=$", FASTER.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def documented(name: str) -> str:
+    """The name under which the reference has a function: its own, or that of its module if it is an inner one."""
+    module = name.rpartition(".")[0]
+    if module in ("nystrom_np.activations", "nystrom_np.losses"):
+        return f"nystrom_np.functional.{name.rpartition('.')[2]}"
+    public = getattr(importlib.import_module(module), "__all__", None) if module.startswith("nystrom_np.fast") else None
+    return module if public is not None and name.rpartition(".")[2] not in public else name
 
 
 def shape_comment(thing: Any) -> str:

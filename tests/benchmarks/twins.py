@@ -19,7 +19,7 @@ from nystrom_np.activations import gelu_new
 from nystrom_np.fast import definitions
 from tests.benchmarks.attention import ROOT
 from tests.benchmarks.machine import machine, versions
-from tests.benchmarks.timing import interleave, spread
+from tests.benchmarks.timing import REST, interleave, spread
 
 DOCS = ROOT / "docs" / "twins.json"
 LEAST = 0.02
@@ -83,7 +83,7 @@ def cases(length: int = 512, long: int = 4096) -> dict[str, tuple[str, Callable[
     }
 
 
-def measure(rounds: int, **lengths: int) -> dict[str, dict[str, Any]]:
+def measure(rounds: int, rest: float = REST, **lengths: int) -> dict[str, dict[str, Any]]:
     """Seconds of each case, as the definition and as the twin: medians, and all that was counted."""
     found = {}
     for name, (given, call) in cases(**lengths).items():
@@ -91,7 +91,7 @@ def measure(rounds: int, **lengths: int) -> dict[str, dict[str, Any]]:
             slow = _once(call)
         times = max(1, round(LEAST / slow))
         runs = {"definition": partial(_by_definition, call, times), "twin": partial(_seconds, call, times)}
-        seconds = interleave(runs, dict.fromkeys(runs, rounds))
+        seconds = interleave(runs, dict.fromkeys(runs, rounds), rest)
         found[name] = {"given": given} | {form: spread(counted) for form, counted in seconds.items()}
     return found
 
