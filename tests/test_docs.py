@@ -171,6 +171,7 @@ def test_twins_are_measured_against_their_definitions() -> None:
     found = twins.measure(1, rest=0.0, length=64, long=64)
     assert all(case["definition"]["median"] > 0 and case["twin"]["median"] > 0 for case in found.values())
     assert twins.table(found).count("\n") == len(found) + 1
+    assert twins.restless({"f": {form: {"min": 1.0, "median": 1.0, "max": 1.6} for form in ("definition", "twin")}})
 
 
 def test_the_read_as_a_notebook() -> None:

@@ -108,11 +108,15 @@ class Gains(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         found = gains()
         told = found["machine"] | found["versions"]
+        restless = "; ".join(twins.restless(found["cases"]))
         text = [
             *twins.table(found["cases"]).splitlines(),
             "",
-            f"Medians of {found['rounds']} runs of each form, in turn; float32; {told['CPU']}, {told['cores']} cores, "
-            f"{told['BLAS']}; Python {told['Python']}, NumPy {told['numpy']}.",
+            f"Medians of {found['rounds']} runs of each form, in turn; float32; {told['CPU']}, {told['cores']} cores"
+            f"{', each thread on one of its own' if found['pinned'] else ''}; {told['BLAS']}; Python {told['Python']}, "
+            f"NumPy {told['numpy']}.",
+            "",
+            f"Runs that differed by more than half of their median: {restless or 'none'}.",
         ]
         node = nodes.container("", classes=["gains"])
         self.state.nested_parse(StringList(text), self.content_offset, node)

@@ -62,9 +62,7 @@ def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
 
     From the line that contains ``first`` to the one that contains ``last``, if these are given.
     """
-    thing = resolve(name)
-    lines, number = inspect.getsourcelines(thing)
-    code = textwrap.dedent("".join(lines))
+    path, number, code = _whole(name)
     kept = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
@@ -75,8 +73,19 @@ def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
         kept = kept[_only(kept, first) :]
     if last:
         kept = kept[: _only(kept, last) + 1]
-    place = Path(inspect.getsourcefile(thing)).relative_to(ROOT)
-    return textwrap.dedent("\n".join(kept)), f"{place.as_posix()}, line {number}"
+    return textwrap.dedent("\n".join(kept)), f"{path.relative_to(ROOT).as_posix()}, line {number}"
+
+
+def _whole(name: str) -> tuple[Path, int, str]:
+    """The file, first line and text of a function or class."""
+    thing, short = resolve(name), name.rpartition(".")[2]
+    path = Path(inspect.getsourcefile(thing))
+    if thing.__name__ == short:
+        lines, number = inspect.getsourcelines(thing)
+        return path, number, textwrap.dedent("".join(lines))
+    text = path.read_text(encoding="utf-8")  # what a decorator of its own module has made something else of
+    node = next(node for node in ast.parse(text).body if getattr(node, "name", "") == short)
+    return path, node.lineno, "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
 
 
 def faster_names() -> set[str]:
