@@ -229,7 +229,9 @@ def as_written(app: Sphinx, what: str, name: str, thing: Any, options: Any, sign
 
 
 def shapes_for_documentation(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """A definition has no docstring: its shapes, and where it is documented in full."""
+    """A definition has no docstring: its shapes, and where it is documented in full. Its page stands above them."""
+    if name == "nystrom_np.definition":
+        lines[:] = ["The shapes of the arguments, and of the result.", ""]
     module, _, short = name.rpartition(".")
     if module != "nystrom_np.definition" or lines:
         return

@@ -145,7 +145,7 @@ def restless(found: dict[str, dict[str, Any]]) -> list[str]:
 def said(seconds: float) -> str:
     """A time in milliseconds, with two or three digits that count."""
     milliseconds = seconds * 1e3
-    return f"{milliseconds:.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
+    return f"{milliseconds:,.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms"
 
 
 def main(arguments: list[str] | None = None) -> None:
