@@ -1,9 +1,16 @@
-"""Parameters from safetensors files, and back: names, shapes, data types, shards and ties.
+"""Loading and saving parameters as safetensors files.
 
-A file's names are first made canonical, by these rules: the authors' own names are translated; a LayerNorm's old
-``gamma`` and ``beta`` are its weight and bias; the body's names begin with ``nystromformer.``, also where the file
-is a bare model's; old buffers are left out; and ``cls.predictions.decoder.bias`` is ``cls.predictions.bias``. What
-then begins with ``nystromformer.`` is the body, and has to fit exactly. The rest belongs to some head.
+The names in a file are first made canonical, by these rules:
+
+- what a wrapper put before all of them is left out;
+- the authors' own names are translated to those of transformers;
+- a LayerNorm's old ``gamma`` and ``beta`` become its weight and bias;
+- the body's names get the prefix ``nystromformer.``, which the file of a bare model lacks;
+- old buffers are left out;
+- ``cls.predictions.decoder.bias`` becomes ``cls.predictions.bias``.
+
+The tensors that then begin with ``nystromformer.`` are the body, and have to fit the model exactly. The others belong
+to a head, not always that of the model.
 """
 
 from __future__ import annotations
@@ -11,23 +18,25 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nystrom_np.files import parse_json_object, read_weight_map, replacing
+from nystrom_np.files import parse_json_object, read_weight_map, replacing, stand_in
 
 __all__ = [
     "CheckpointError",
     "LoadedCheckpoint",
     "StoredTensor",
     "load_checkpoint",
+    "read_shards",
     "save_checkpoint",
     "stored_tensors",
+    "unwrapped",
     "widen_bfloat16",
 ]
 
@@ -40,7 +49,10 @@ _DECODER = "cls.predictions.decoder.weight"
 _BIAS = "cls.predictions.bias"
 _DECODER_BIAS = "cls.predictions.decoder.bias"
 _BUFFERS = ("nystromformer.embeddings.position_ids", "nystromformer.embeddings.token_type_ids")
-_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # NumPy has no bfloat16: its bits
+_DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}  # bfloat16, which NumPy lacks, is read as its bits
+
+
+Tensor = TypeVar("Tensor")
 
 
 class CheckpointError(ValueError):
@@ -59,13 +71,13 @@ class StoredTensor(NamedTuple):
 
 
 class LoadedCheckpoint(NamedTuple):
-    """What `load_checkpoint` found.
+    """The result of `load_checkpoint`.
 
     Attributes
     ----------
     parameters : dict of str to numpy.ndarray
-        The parameters in the order in which they were expected: read-only, and where possible views of the
-        memory-mapped file.
+        The parameters in the order of `expected`. They are read-only, and views of the memory-mapped file where
+        that is possible.
     initialised : tuple of str
         Parameters of the head that the file does not have.
     ignored : tuple of str
@@ -78,15 +90,15 @@ class LoadedCheckpoint(NamedTuple):
 
 
 def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]) -> LoadedCheckpoint:
-    """Read a model's parameters from a folder, without reading their values.
+    """Load a model's parameters from the files of a folder, memory-mapped where possible.
 
     Parameters
     ----------
     folder : str or path
         Has ``model.safetensors``, or shards with ``model.safetensors.index.json``.
     expected : mapping of str to tuple of int
-        The state-dict names of the model's parameters and their shapes. A bare model's are without the prefix
-        ``nystromformer.``; a tied decoder is not among them; the masked language model's bias is
+        The state-dict names of the model's parameters and their shapes. Those of a bare model have no prefix
+        ``nystromformer.``; a tied decoder is not among them; the masked language model's bias is named
         ``cls.predictions.bias``.
 
     Returns
@@ -100,12 +112,12 @@ def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple
         If the folder, its file or a shard is not there.
     CheckpointError
         If a file is damaged; if a parameter of the body is missing, unknown or of another shape; if the head
-        is only partly there or of another shape; if a tied decoder differs from the word embeddings.
+        is incomplete or of another shape; if a tied decoder differs from the word embeddings.
 
     Warns
     -----
     UserWarning
-        If a head's parameters are not in the file, or the file's head is another one: names both.
+        If the file lacks the head's parameters or has those of another head: the message names them.
 
     Examples
     --------
@@ -134,22 +146,23 @@ def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple
 
 
 def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any]) -> None:
-    """Write a model's parameters to ``model.safetensors``, as this package and transformers read it.
+    """Write a model's parameters to ``model.safetensors``, which this package and transformers read.
 
     Parameters
     ----------
     folder : str or path
-        Made if need be. It may be the one that the parameters are mapped from: the file is replaced whole.
+        Made if it does not exist. It may hold the file that the parameters are mapped from: that is replaced only
+        once the new one is complete.
     parameters : mapping of str to numpy.ndarray
-        float16, float32 or float64 arrays under the names of `load_checkpoint`. A decoder that is not tied
-        gets its bias under both names, since newer versions of transformers look for the second.
+        float16, float32 or float64 arrays under the names of `load_checkpoint`. The bias of a decoder that is not
+        tied is also saved as ``cls.predictions.decoder.bias``, where newer versions of transformers look for it.
 
     Raises
     ------
     TypeError
         If a parameter is not an array of one of these types.
     OSError
-        If the file cannot be written; an older one then stays as it was.
+        If the file cannot be written; an older file of that name then stays as it was.
 
     Examples
     --------
@@ -175,7 +188,7 @@ def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any
 
 
 def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
-    """List the tensors of a checkpoint, from the headers of its files alone.
+    """List the tensors of a checkpoint; only the headers of its files are read.
 
     Parameters
     ----------
@@ -209,7 +222,7 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
     if (folder / FILE_NAME).is_file():
         return _read_header(folder / FILE_NAME)
     if (folder / INDEX_NAME).is_file():
-        return _read_shards(folder / INDEX_NAME)
+        return read_shards(folder / INDEX_NAME, _read_header)
     pickled = any(folder.glob("pytorch_model*.bin*"))
     advice = (
         f"; pytorch_model.bin is a pickle, which can run code and is not loaded: nystrom-np convert {folder} TARGET"
@@ -218,7 +231,7 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:
-    """Let safetensors check the whole header against the file's size, then take the offsets from it."""
+    """Read a file's header, after safetensors has checked it against the file's size."""
     try:
         with safe_open(path, framework="np"):
             pass
@@ -226,7 +239,10 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             length = int.from_bytes(file.read(8), "little")
             header = parse_json_object(file.read(length), "its header")
     except (SafetensorError, ValueError) as error:
-        reason = " ".join(str(error).split())  # it may quote a name with a line break
+        with path.open("rb") as file:
+            if instead := stand_in(file.read(1024)):
+                raise CheckpointError(f"{path} is {instead}") from None
+        reason = " ".join(str(error).split())  # a name that the message quotes may hold a line break
         raise CheckpointError(f"{path} is not a sound safetensors file: {reason}") from None
     header.pop("__metadata__", None)
     data = 8 + length
@@ -238,32 +254,48 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     }
 
 
-def _read_shards(index: Path) -> dict[str, StoredTensor]:
+def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Read a checkpoint in several files, each with `read`, and refuse files that are not as their index says.
+
+    A file that is missing raises a FileNotFoundError; a damaged index, or tensors that differ from those it lists,
+    a CheckpointError.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     index = Path(folder) / "index.json"
+    ...     _ = index.write_text('{"weight_map": {"a": "one.bin", "b": "two.bin"}}')
+    ...     read_shards(index, read=lambda path: {})
+    Traceback (most recent call last):
+    FileNotFoundError: no file 'one.bin' in ..., though index.json names it
+    """
     try:
         weight_map = read_weight_map(index)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, Tensor] = {}
     for shard in sorted(set(weight_map.values())):
-        path = index.parent / shard
+        path = index.with_name(shard)
         if not path.is_file():
             raise FileNotFoundError(f"no file {shard!r} in {index.parent}, though {index.name} names it")
-        header = _read_header(path)
-        disputed = header.keys() ^ {name for name, place in weight_map.items() if place == shard}
+        part = read(path)
+        disputed = part.keys() ^ {name for name, place in weight_map.items() if place == shard}
         if disputed:
-            raise CheckpointError(f"{index} and {path.name} disagree about {_listed(disputed)}")
-        tensors.update(header)
+            raise CheckpointError(f"{index} and {shard} disagree about {_listed(disputed)}")
+        tensors |= part
     return tensors
 
 
 def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Apply the rules for names."""
+    """Apply the rules for names at the top of this file."""
     found: dict[str, StoredTensor] = {}
-    authors = any(re.match(r"(model\.)?transformer_\d+\.", name) for name in stored)
-    for tensor in stored.values():
-        if authors and re.search(r"pooler|sen_class|conv\.bias", tensor.name):
+    stored = unwrapped(stored, next(iter(stored.values())).path if stored else "")
+    authors = any(re.match(_AUTHORS, name) for name in stored)
+    for name, tensor in stored.items():
+        if authors and re.search(r"pooler|sen_class|conv\.bias", name):
             continue
-        name = _from_authors(tensor.name) if authors else tensor.name
+        name = _from_authors(name) if authors else name
         name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
         name = re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
         if name.startswith(("embeddings.", "encoder.")):
@@ -273,13 +305,62 @@ def _canonical(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
         if name in found:
             raise CheckpointError(f"{tensor.path}: {found[name].name!r} and {tensor.name!r} are one parameter")
         found[name] = tensor
-    # Where both are there, every version of transformers computes with the decoder's, so it wins.
+    # If a file has both, every version of transformers computes with the decoder's bias.
     if _DECODER_BIAS in found:
         found[_BIAS] = found.pop(_DECODER_BIAS)
     return found
 
 
-_AUTHORS_NAMES = (  # in this order: the longer before what it contains
+_AUTHORS = r"(model\.)?transformer_\d+\."
+_OWN = re.compile(rf"(nystromformer|embeddings|encoder|cls|classifier|pre_classifier|qa_outputs)\.|{_AUTHORS}")
+
+
+def unwrapped(tensors: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """Leave out what a wrapper put before all names: ``module.`` of DataParallel, ``model.`` of Lightning.
+
+    Parameters
+    ----------
+    tensors : mapping of str to object
+        Tensors under their names.
+    source : object
+        Where they come from, for the warning.
+
+    Returns
+    -------
+    dict of str to object
+        The same under the names that are left, if some of them are a Nyströmformer's; otherwise as they were.
+
+    Warns
+    -----
+    UserWarning
+        If something was left out: names it.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     unwrapped({"module.encoder.a": 1, "module.classifier.b": 2}, "the file")
+    {'encoder.a': 1, 'classifier.b': 2}
+    >>> print(caught[0].message)
+    all names in the file begin with 'module.', which is left out
+    """
+    if any(map(_OWN.match, tensors)):
+        return dict(tensors)
+    first = next(iter(tensors), "")
+    for dot in re.finditer(r"\.", first):
+        prefix = first[: dot.end()]
+        if not all(name.startswith(prefix) for name in tensors):
+            break
+        rest = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if any(map(_OWN.match, rest)):
+            message = f"all names in {source} begin with {prefix!r}, which is left out"
+            warnings.warn(message, UserWarning, stacklevel=3)
+            return rest
+    return dict(tensors)
+
+
+_AUTHORS_NAMES = (  # in this order: a name before the parts of it
     (r"^model\.", ""),
     (r"^transformer_(\d+)\.", r"encoder.layer.\1."),
     (r"\bnorm1\b", "attention.output.LayerNorm"),
@@ -307,12 +388,12 @@ def _from_authors(name: str) -> str:
 def _split_foreign(
     found: dict[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, StoredTensor], list[str]]:
-    """Set apart what belongs to another head than the wanted one."""
-    # Token classification and multiple choice both have a "classifier.weight"; "pre_classifier" tells which.
-    other = _has_pre_classifier(found) != _has_pre_classifier(wanted)
-    known = {name for name in wanted if not (other and name.startswith("classifier."))}
+    """Return the tensors of the wanted model, and the names of those that belong to another head."""
+    # Token classification and multiple choice both have a "classifier.weight"; only the latter a "pre_classifier".
+    another = _has_pre_classifier(found) != _has_pre_classifier(wanted)
+    known = {name for name in wanted if not (another and name.startswith("classifier."))}
     if _BIAS in wanted:
-        known.add(_DECODER)  # if the model is tied, it is compared with the word embeddings
+        known.add(_DECODER)  # of a tied model, to be compared with the word embeddings
     own = {name: tensor for name, tensor in found.items() if name.startswith(_BODY) or name in known}
     return own, [tensor.name for name, tensor in found.items() if name not in own]
 
@@ -363,7 +444,7 @@ def _check_tie(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int
 
 
 def _same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
-    """Compare two tensors by reading piece by piece, so that neither stays in memory."""
+    """Compare two tensors piece by piece, so that neither is in memory as a whole."""
     if one.dtype != other.dtype:
         return False
     with one.path.open("rb") as a, other.path.open("rb") as b:
@@ -374,7 +455,7 @@ def _same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
 
 
 def _view(tensor: StoredTensor, file: np.ndarray) -> np.ndarray:
-    """Give a tensor as a read-only view of its mapped file, or a copy where it is unaligned or bfloat16."""
+    """Return a tensor as a read-only view of its mapped file; as a copy if it is unaligned or bfloat16."""
     array = np.asarray(file)[tensor.start : tensor.stop].view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
     if tensor.dtype == "BF16":
         array = widen_bfloat16(array)
@@ -385,7 +466,7 @@ def _view(tensor: StoredTensor, file: np.ndarray) -> np.ndarray:
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """Turn the bits of bfloat16 numbers, the upper half of a float32's, into float32: nothing is lost.
+    """Convert bfloat16 numbers, given as bits, to float32. It is exact: their bits are the upper half of a float32's.
 
     Examples
     --------
@@ -393,7 +474,7 @@ def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     array([1.5], dtype=float32)
     """
     wide = bits.astype(np.uint32)
-    wide <<= 16  # in place, which keeps an array without axes one
+    wide <<= 16  # in place: an array without axes stays an array
     return wide.view(np.float32)
 
 
@@ -411,7 +492,7 @@ def _warn(folder: str | os.PathLike[str], absent: list[str], foreign: list[str])
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Write names in one line, at most six of them."""
+    """Return at most six of the names in one line, and how many more there are."""
     ordered = sorted(names)
     more = f" and {len(ordered) - 6} more" if len(ordered) > 6 else ""
     return ", ".join(map(repr, ordered[:6])) + more

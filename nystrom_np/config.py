@@ -1,4 +1,4 @@
-"""The configuration of a Nyströmformer, checked when it is made, and its ``config.json``."""
+"""The configuration of a Nyströmformer, which is checked when it is made, and its ``config.json``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _INTEGERS = {  # field: smallest and largest value allowed
     "type_vocab_size": (1, _LARGEST),
     "segment_means_seq_len": (1, _LARGEST),
     "num_landmarks": (1, _LARGEST),
-    "chunk_size_feed_forward": (-_LARGEST, _LARGEST),  # zero or less: the feed-forward is not cut
+    "chunk_size_feed_forward": (-_LARGEST, _LARGEST),  # zero or less: no chunks
     "pinv_iterations": (1, _LARGEST),
 }
-_MOST_LABELS = 2**20
-_REALS = {  # field: largest value allowed; the smallest is 0
+_MAX_LABELS = 2**20
+_FLOATS = {  # field: largest value allowed; the smallest is 0
     "hidden_dropout_prob": 1.0,
     "attention_probs_dropout_prob": 1.0,
     "initializer_range": sys.float_info.max,
@@ -51,7 +51,7 @@ _CHOICES = {
     "masking": ("transformers", "original", "invariant"),
     "pinv_method": ("iterative", "svd"),
 }
-# What a saved config.json always names; any other field only where it differs from its default.
+# The fields that a saved config.json always has. It has any other field only if that differs from its default.
 _ALWAYS_SAVED = (
     *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings"),
@@ -61,12 +61,16 @@ _ALWAYS_SAVED = (
 )
 
 
-class NystromformerConfig:
-    """What shapes a Nyströmformer and chooses how it computes.
+# No fields, but keys of the reference's files that are checked: see `_validate_unknown`.
+_CHECKED = ("model_type", "position_embedding_type", "is_decoder", "add_cross_attention", "pruned_heads")
 
-    The fields, their order and their defaults are those of ``transformers`` 4.37.2, but for the last three,
-    which are this package's own. A keyword that is no field is kept in ``unknown``, readable as an attribute
-    and written back by `save_pretrained`, and has no effect on the model.
+
+class NystromformerConfig:
+    """The sizes of a Nyströmformer, and how it computes.
+
+    The fields, their order and their defaults are those of ``transformers`` 4.37.2, except for the last three,
+    which are this package's own. A keyword that is not a field is kept in ``unknown``: it can be read as an
+    attribute, `save_pretrained` writes it back, and it has no effect on the model.
 
     Parameters
     ----------
@@ -90,13 +94,13 @@ class NystromformerConfig:
     type_vocab_size : int, default 2
         Rows of the token type table.
     segment_means_seq_len : int, default 64
-        Where it equals `num_landmarks`, attention is exact: see `uses_nystrom_attention`.
+        If it equals `num_landmarks`, attention is exact: see `uses_nystrom_attention`.
     num_landmarks : int, default 64
         m, the landmarks of the Nyström approximation.
     conv_kernel_size : int or None, default 65
         k, the odd length of the depthwise convolution's filters; None for no convolution.
     inv_coeff_init_option : bool, default False
-        Start the iterative inverse of each matrix from that matrix alone, not from the whole batch's maximum.
+        Whether the iterative inverse of a matrix starts from that matrix alone; if not, from the batch's maximum.
     initializer_range : float, default 0.02
         Standard deviation of freshly drawn weights.
     layer_norm_eps : float, default 1e-5
@@ -108,35 +112,37 @@ class NystromformerConfig:
     eos_token_id : int, list of int or None, default 2
         The token or tokens that end a sequence.
     num_labels : int, optional
-        Outputs of a classification head; 2 if no labels are named. Saved as `id2label`.
+        Outputs of a classification head; by default as many as `id2label` names, or 2. Saved as `id2label`.
     id2label : dict of int to str, optional
-        The labels' names, for the keys 0, 1, …, num_labels − 1 (which may be strings, as JSON has them).
+        The names of the labels 0, 1, …, num_labels − 1 (these keys may be strings, as in JSON). A name may be a
+        number, and stays one.
     label2id : dict of str to int, optional
-        The way back. Given alone, it defines `id2label`; not given beside `id2label`, it stays None.
+        The inverse of `id2label` (its integers may be strings, too). If only this one is given, it defines `id2label`;
+        if only that, this stays None.
     problem_type : str, optional
-        "regression", "single_label_classification" or "multi_label_classification": the sequence
-        classification loss. None lets the labels tell.
+        "regression", "single_label_classification" or "multi_label_classification": the loss of sequence
+        classification. By default it depends on the labels.
     output_attentions, output_hidden_states : bool, default False
-        What a forward call returns when its own arguments do not say.
+        Whether a forward call returns them if its own arguments do not say.
     return_dict : bool, default True
-        Whether a forward call gives a record or a tuple when its own argument does not say.
+        Whether a forward call returns a record, not a tuple, if its own argument does not say.
     chunk_size_feed_forward : int, default 0
         Positions that the feed-forward block takes at once; 0 or less for all.
     tie_word_embeddings : bool, default True
         Whether the masked language model's decoder is the word embedding table.
     masking : {"transformers", "original", "invariant"}, default "transformers"
-        How padding is treated: as the reference does, as the authors' code does, or without any influence.
+        How padding is treated: as in the reference; as in the authors' code; or so that it has no influence.
     pinv_iterations : int, default 6
         Steps of the iterative inverse.
     pinv_method : {"iterative", "svd"}, default "iterative"
-        The inverse of the landmarks' kernel: the paper's iteration, or exact by singular values.
+        How the landmarks' kernel is inverted: by the paper's iteration, or exactly by singular values.
 
     Raises
     ------
     ValueError
-        If a field has a wrong type or value. The message names the field, the value and what is allowed. So
-        too for `position_embedding_type` other than "absolute", `is_decoder`, `add_cross_attention` and
-        `pruned_heads`, which would change the computation and are not supported.
+        If a field has a wrong type or value. The message names the field, the value and what is allowed. Also if
+        `position_embedding_type` is not "absolute", or `is_decoder`, `add_cross_attention` or `pruned_heads` is
+        set: they would change the computation, and are not supported.
 
     References
     ----------
@@ -210,8 +216,8 @@ class NystromformerConfig:
         self.pad_token_id: int | None = pad_token_id
         self.bos_token_id: int | None = bos_token_id
         self.eos_token_id: int | list[int] | None = eos_token_id
-        self.id2label: dict[int, str]
-        self.label2id: dict[str, int] | None
+        self.id2label: dict[int, Any]
+        self.label2id: dict[Any, int] | None
         self.id2label, self.label2id = _labels(num_labels, id2label, label2id)
         self.problem_type: str | None = problem_type
         self.output_attentions: bool = output_attentions
@@ -226,7 +232,7 @@ class NystromformerConfig:
         self.validate()
 
     def validate(self) -> None:
-        """Check every field again, for a configuration whose attributes were changed after it was made.
+        """Check every field again, after attributes were changed.
 
         Raises
         ------
@@ -235,8 +241,8 @@ class NystromformerConfig:
         """
         for name, (smallest, largest) in _INTEGERS.items():
             setattr(self, name, _integer(name, getattr(self, name), smallest, largest))
-        for name, limit in _REALS.items():
-            setattr(self, name, _real(name, getattr(self, name), limit))
+        for name, limit in _FLOATS.items():
+            setattr(self, name, _float(name, getattr(self, name), limit))
         for name in _BOOLEANS:
             if not isinstance(getattr(self, name), bool):
                 _refuse(name, getattr(self, name), "True or False")
@@ -277,12 +283,12 @@ class NystromformerConfig:
 
     @property
     def num_labels(self) -> int:
-        """The number of labels, which is the length of `id2label`. Setting another one renames them all."""
+        """The number of labels: the length of `id2label`. Setting another number renames all labels."""
         return len(self.id2label)
 
     @num_labels.setter
     def num_labels(self, number: Any) -> None:
-        if _integer("num_labels", number, 1, _MOST_LABELS) != self.num_labels:
+        if _integer("num_labels", number, 1, _MAX_LABELS) != self.num_labels:
             self.id2label, self.label2id = _labels(number, None, None)
 
     @property
@@ -292,7 +298,7 @@ class NystromformerConfig:
 
     @property
     def uses_nystrom_attention(self) -> bool:
-        """Whether the layers compute Nyström attention; if not, exact softmax attention.
+        """Whether the layers compute Nyström attention, not exact softmax attention.
 
         This is the reference's rule: `num_landmarks` differs from `segment_means_seq_len`. Every published
         ``uw-madison/nystromformer-*`` checkpoint has them equal.
@@ -319,12 +325,12 @@ class NystromformerConfig:
         revision, cache_dir, local_files_only
             Of a repository: see :func:`nystrom_np.hub.local_folder`.
         **overrides
-            Fields that take the place of those in the file: see `from_dict`.
+            Fields that replace those in the file: see `from_dict`.
 
         Returns
         -------
         NystromformerConfig
-            The configuration, with the keys of the file that are no fields kept.
+            The configuration; keys of the file that are not fields are kept.
 
         Raises
         ------
@@ -335,7 +341,7 @@ class NystromformerConfig:
         ValueError
             If the file is not valid JSON, or a field in it is wrong.
         TypeError
-            If an override is neither a field nor a key of the file.
+            If an override is no field, be it a key of the file or not: it would have no effect.
         """
         path = local_folder(folder, "config", revision, cache_dir, local_files_only) / "config.json"
         if not path.is_file():
@@ -356,8 +362,8 @@ class NystromformerConfig:
         values : mapping of str to object
             Fields, and other keys to keep.
         **overrides
-            Fields that take the place of those in `values`. One that concerns the labels (`num_labels`,
-            `id2label` or `label2id`) replaces all that `values` says of them, unless it is the same number.
+            Fields that replace those in `values`. With `id2label`, `label2id` or another `num_labels`, all that
+            `values` says of labels is dropped.
 
         Returns
         -------
@@ -369,7 +375,7 @@ class NystromformerConfig:
         ValueError
             If a field is wrong.
         TypeError
-            If an override is neither a field nor a key of `values`.
+            If an override is no field, be it a key of `values` or not: it would have no effect.
 
         Examples
         --------
@@ -379,7 +385,7 @@ class NystromformerConfig:
         values = dict(values)
         if not all(isinstance(key, str) for key in values):
             raise ValueError("the keys of a configuration must be strings")
-        known = set(vars(cls())) - {"unknown"} | {"num_labels"} | set(values)
+        known = set(vars(cls())) - {"unknown"} | {"num_labels", *_CHECKED}
         if not known.issuperset(overrides):
             raise TypeError(f"no such configuration field: {', '.join(sorted(set(overrides) - known))}")
         if _renames_labels(values, overrides):
@@ -388,12 +394,12 @@ class NystromformerConfig:
         return cls(**{**copy.deepcopy(values), **overrides})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields and all kept keys, as a dictionary of its own.
+        """Return all fields and all kept keys as a new dictionary, a deep copy.
 
         Returns
         -------
         dict of str to object
-            What `from_dict` makes an equal configuration from.
+            `from_dict` makes an equal configuration of it.
         """
         fields = {name: value for name, value in vars(self).items() if name != "unknown"}
         return copy.deepcopy({**self.unknown, **fields, "model_type": self.model_type})
@@ -419,7 +425,7 @@ class NystromformerConfig:
         Parameters
         ----------
         use_diff : bool, default True
-            Write `to_diff_dict`, not all of `to_dict`.
+            Whether to write `to_diff_dict`; if not, `to_dict`.
 
         Returns
         -------
@@ -429,19 +435,19 @@ class NystromformerConfig:
         Raises
         ------
         ValueError
-            If a value has no form in JSON, such as a function for `hidden_act`.
+            If a value cannot be written as JSON, such as a function for `hidden_act`.
         """
         return _to_json(self.to_diff_dict() if use_diff else self.to_dict())
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, architecture: str | None = None, dtype: str | None = None
     ) -> None:
-        """Write ``config.json`` into a folder, made if need be; the file is replaced whole or not at all.
+        """Write ``config.json`` into a folder, replacing an older one only once the new one is complete.
 
         Parameters
         ----------
         folder : str or path
-            The folder.
+            The folder, made if it does not exist.
         architecture : str, optional
             The model class to name in the file's ``architectures``.
         dtype : str, optional
@@ -450,7 +456,7 @@ class NystromformerConfig:
         Raises
         ------
         ValueError
-            If a value has no form in JSON.
+            If a value cannot be written as JSON.
         OSError
             If the file cannot be written.
         """
@@ -495,7 +501,7 @@ def _integer(name: str, value: Any, smallest: int, largest: int, allowed: str | 
     return int(value)
 
 
-def _real(name: str, value: Any, largest: float) -> int | float:
+def _float(name: str, value: Any, largest: float) -> int | float:
     allowed = f"a number from 0 to {largest}"
     if isinstance(value, numbers.Integral):
         return _integer(name, value, 0, int(largest), allowed)
@@ -504,10 +510,10 @@ def _real(name: str, value: Any, largest: float) -> int | float:
     return float(value)
 
 
-def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, str], dict[str, int] | None]:
-    """Both directions of the labels' names, from whichever of the three was given."""
+def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, Any], dict[Any, int] | None]:
+    """Return `id2label` and `label2id`, from whichever of the three arguments are given."""
     if num_labels is not None:
-        num_labels = _integer("num_labels", num_labels, 1, _MOST_LABELS)
+        num_labels = _integer("num_labels", num_labels, 1, _MAX_LABELS)
     if label2id is not None:
         label2id = _checked_label2id(label2id)
     if id2label is None and label2id is None:
@@ -525,28 +531,34 @@ def _labels(num_labels: Any, id2label: Any, label2id: Any) -> tuple[dict[int, st
     return id2label, label2id
 
 
-def _checked_id2label(id2label: Any) -> dict[int, str]:
-    allowed = "a dict from 0, 1, …, num_labels - 1 to strings"
-    if not isinstance(id2label, Mapping) or not all(isinstance(label, str) for label in id2label.values()):
+def _checked_id2label(id2label: Any) -> dict[int, Any]:
+    allowed = "a dict from 0, 1, …, num_labels - 1 to strings or numbers"
+    if not isinstance(id2label, Mapping) or not all(map(_is_label, id2label.values())):
         _refuse("id2label", id2label, allowed)
-    names: dict[int, str] = {}
-    for key, label in id2label.items():
-        if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 10:
-            key = int(key)  # JSON has no integer keys
-        names[_integer("a key of id2label", key, 0, _MOST_LABELS - 1)] = label
+    names = {_integer("a key of id2label", _counted(key), 0, _MAX_LABELS - 1): label for key, label in id2label.items()}
     if len(names) != len(id2label) or sorted(names) != list(range(max(len(names), 1))):
         _refuse("id2label", id2label, allowed)
     return dict(sorted(names.items()))
 
 
-def _checked_label2id(label2id: Any) -> dict[str, int]:
-    if not isinstance(label2id, Mapping) or not all(isinstance(label, str) for label in label2id):
-        _refuse("label2id", label2id, "a dict from strings to integers")
-    return {k: _integer(f"label2id[{k!r}]", i, 0, _MOST_LABELS - 1) for k, i in label2id.items()}
+def _checked_label2id(label2id: Any) -> dict[Any, int]:
+    if not isinstance(label2id, Mapping) or not all(map(_is_label, label2id)):
+        _refuse("label2id", label2id, "a dict from strings or numbers to integers")
+    return {k: _integer(f"label2id[{k!r}]", _counted(i), 0, _MAX_LABELS - 1) for k, i in label2id.items()}
+
+
+def _is_label(label: Any) -> bool:
+    return isinstance(label, (str, numbers.Real))
+
+
+def _counted(number: Any) -> Any:
+    """Return the integer that a string of digits stands for: JSON has no integer keys. Anything else stays."""
+    is_number = isinstance(number, str) and number.isascii() and number.isdigit() and len(number) < 10
+    return int(number) if is_number else number
 
 
 def _renames_labels(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> bool:
-    """Whether the overrides make void what the values say about labels."""
+    """Whether the overrides replace what the values say about labels."""
     if overrides.get("id2label") is not None or overrides.get("label2id") is not None:
         return True
     number = overrides.get("num_labels")
@@ -555,7 +567,7 @@ def _renames_labels(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
 
 
 def _validate_unknown(unknown: dict[str, Any]) -> None:
-    """Refuse the keys that would change what the reference computes, unless they ask for nothing."""
+    """Refuse keys that would make the reference compute something else, unless their values leave it unchanged."""
     model_type = unknown.pop("model_type", "nystromformer")
     if not isinstance(model_type, str) or model_type != "nystromformer":  # an array compares with each element
         raise ValueError("model_type must be 'nystromformer': this is another model's configuration")

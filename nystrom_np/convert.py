@@ -1,4 +1,4 @@
-"""Checkpoints of ``torch.save`` into folders that load without torch: safetensors, ``config.json``, tokenizer files."""
+"""Converting checkpoints of ``torch.save`` to folders of safetensors, which load without torch."""
 
 import os
 import re
@@ -13,19 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nystrom_np import model as models
-from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint
+from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint, read_shards, unwrapped
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.files import read_json_object, read_weight_map
-from nystrom_np.hub import local_folder
+from nystrom_np.files import read_json_object
+from nystrom_np.hub import PICKLES, TOKENIZER, local_folder
 from nystrom_np.tokenization import NystromformerTokenizer
 from nystrom_np.torch_archive import read_state_dict
 
 __all__ = ["Converted", "convert"]
 
-PICKLE = "pytorch_model.bin"
-INDEX = "pytorch_model.bin.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
-HEADS = (  # by a parameter that no other head has, but for the last, which is also a part of two before it
+PICKLE, INDEX = PICKLES
+TOKENIZER_FILES = (*TOKENIZER, "spiece.model")
+HEADS = (  # the first whose pattern fits a parameter's name; the last pattern fits the two heads before, too
     (r"^cls\.predictions\.|\bmlm\.", models.NystromformerForMaskedLM),
     (r"^qa_outputs\.", models.NystromformerForQuestionAnswering),
     (r"^pre_classifier\.", models.NystromformerForMultipleChoice),
@@ -35,20 +34,20 @@ HEADS = (  # by a parameter that no other head has, but for the last, which is a
 
 
 class Converted(NamedTuple):
-    """What `convert` made.
+    """The result of `convert`.
 
     Attributes
     ----------
     folder : Path
-        Where it is.
+        Where the new checkpoint is.
     model : str
-        The class that loads it.
+        The name of the class that loads it.
     parameters : int
         How many numbers it holds.
     dtype : str
-        Their type: that of the file, bfloat16 widened to float32.
+        Their type: that of the original, or float32 if that is bfloat16.
     tokenizer : bool
-        Whether there was one to copy.
+        Whether there was a tokenizer to copy.
     """
 
     folder: Path
@@ -64,7 +63,7 @@ def convert(
     config: str | os.PathLike[str] | None = None,
     revision: str | None = None,
 ) -> Converted:
-    """Turn a checkpoint of ``torch.save`` into one of safetensors, which is loaded and compared before it is there.
+    """Turn a checkpoint of ``torch.save`` into a folder of safetensors, which is loaded and compared as a check.
 
     Parameters
     ----------
@@ -72,23 +71,23 @@ def convert(
         A folder with ``pytorch_model.bin`` or its shards; a file of any name, such as the authors' own checkpoints;
         or the ``owner/name`` of a repository on the Hugging Face Hub.
     target : str or path
-        The folder to make. If it exists, it has to be empty.
+        The folder to make. It must not exist or must be empty, and is there only if all went well.
     config : str or path, optional
-        The ``config.json`` to take; by default the one beside the weights.
+        The ``config.json`` to use; by default the one beside the weights.
     revision : str, optional
-        Of a repository.
+        A branch, a tag or a commit of a repository.
 
     Returns
     -------
     Converted
-        What was made. Parameters have the names of the state dict of transformers, whatever they had before.
+        What was made. Its parameters have the names of transformers' state dict, whatever their names were before.
 
     Raises
     ------
     FileExistsError
         If the target exists and is not an empty folder.
     OSError
-        If a file is missing or the target cannot be written; it is then not there at all.
+        If a file is missing or the target cannot be written.
     ValueError
         If the file is not a Nyströmformer's checkpoint, is damaged, or holds more than tensors: see
         :func:`nystrom_np.torch_archive.load_archive`.
@@ -96,7 +95,7 @@ def convert(
     Warns
     -----
     UserWarning
-        If the file has parameters of a second head: they are left out.
+        If the file has the parameters of a second head, which are left out.
 
     Examples
     --------
@@ -107,9 +106,10 @@ def convert(
     target = Path(target)
     _check_free(target)
     folder, tensors = _read(source, revision)
+    tensors = unwrapped(tensors, source)
     path = folder / "config.json" if config is None else Path(config)
     settings = NystromformerConfig.from_dict(read_json_object(path))
-    with _becoming(target) as work:
+    with _replacing_folder(target) as work:
         raw, made = work / "raw", work / "made"
         _write_raw(raw, tensors)
         model = _load(raw, settings, tensors, source)
@@ -125,7 +125,7 @@ def _check_free(target: Path) -> None:
 
 
 def _read(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, dict[str, np.ndarray]]:
-    """Return the folder that the checkpoint lies in, and its tensors."""
+    """Return the folder of the checkpoint, and its tensors."""
     path = Path(source)
     if path.is_file():
         return path.parent, read_state_dict(path)
@@ -133,24 +133,12 @@ def _read(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, d
     if (folder / PICKLE).is_file():
         return folder, read_state_dict(folder / PICKLE)
     if (folder / INDEX).is_file():
-        return folder, _read_shards(folder / INDEX)
+        return folder, read_shards(folder / INDEX, read_state_dict)
     raise FileNotFoundError(f"{folder} is neither a folder with {PICKLE} nor a file")
 
 
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    places = read_weight_map(index)
-    tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(places.values())):
-        part = read_state_dict(index.with_name(shard))
-        disputed = part.keys() ^ {name for name, place in places.items() if place == shard}
-        if disputed:
-            raise CheckpointError(f"{index} and {shard} disagree about {', '.join(sorted(disputed)):.200}")
-        tensors |= part
-    return tensors
-
-
 def _head_of(names: Mapping[str, Any]) -> Any:
-    """Tell by its parameters which model a checkpoint holds."""
+    """Return the class of the model that a checkpoint is of, by its parameters' names."""
     for pattern, head in HEADS:
         if any(re.search(pattern, name) for name in names):
             return head
@@ -163,7 +151,7 @@ def _common_dtype(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def _write_raw(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write the tensors as they are, for the rules of `load_checkpoint` to be applied."""
+    """Write the tensors under their original names, for `load_checkpoint` to make these canonical."""
     from safetensors.numpy import load_file, save_file
 
     folder.mkdir()
@@ -174,12 +162,12 @@ def _write_raw(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _load(raw: Path, config: NystromformerConfig, tensors: Mapping[str, np.ndarray], source: Any) -> Any:
-    """Make the model that the tensors are of."""
+    """Return the model whose parameters the tensors are."""
     head = _head_of(tensors)
     shapes = head.parameter_shapes(config)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it would name a folder that is gone when it is read
+            warnings.simplefilter("ignore", UserWarning)  # it would name a temporary folder
             loaded = load_checkpoint(raw, shapes)
     except CheckpointError as error:
         found = str(error).replace(str(raw / FILE_NAME), str(source)).replace(str(raw), str(source))
@@ -194,7 +182,7 @@ def _load(raw: Path, config: NystromformerConfig, tensors: Mapping[str, np.ndarr
 
 
 def _copy_tokenizer(source: Path, target: Path) -> bool:
-    """Copy the tokenizer's files, and load it if it is one that can be."""
+    """Copy the tokenizer's files, and load it as a check. Return whether there is a ``tokenizer.json``."""
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
@@ -205,7 +193,7 @@ def _copy_tokenizer(source: Path, target: Path) -> bool:
 
 
 def _verify(model: Any, folder: Path, source: str | os.PathLike[str]) -> None:
-    """Load what was made, and compare it to the last bit with what was read."""
+    """Load the new checkpoint, and compare it bit for bit with the model that was read."""
     again = type(model).from_pretrained(folder, dtype=model.dtype)
     found, expected = again.state_dict(), model.state_dict()
     same = all(found[name].tobytes() == value.tobytes() for name, value in expected.items())
@@ -214,15 +202,15 @@ def _verify(model: Any, folder: Path, source: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _becoming(target: Path) -> Iterator[Path]:
-    """Give a folder beside the target to work in; at the end its "made" takes the target's place."""
+def _replacing_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder beside the target to work in; at the end, its folder "made" is renamed to the target."""
     work = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     work.mkdir(parents=True)
     try:
         yield work
         _check_free(target)
         if target.exists():
-            target.rmdir()  # empty: on some systems nothing else can take its place
+            target.rmdir()  # it is empty; on some systems no folder can be renamed to one that exists
         (work / "made").rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)

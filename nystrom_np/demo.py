@@ -1,7 +1,7 @@
 """The shipped checkpoints at work: what each head answers to real text, and how far it is from the reference.
 
-A folder of ``weights/`` holds, beside a model and its tokenizer, real sentences, what they were tokenised to,
-and what transformers 4.37.2 computed from that in float64 (``reference.json``, ``reference.safetensors``).
+A folder of ``weights/`` holds, beside a model and its tokenizer, real sentences, their token ids, and what
+transformers 4.37.2 computed from those in float64 (``reference.json``, ``reference.safetensors``).
 """
 
 import time
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from nystrom_np import model as models
 from nystrom_np.array_module import to_numpy
 from nystrom_np.files import read_json_object
-from nystrom_np.pipelines import load_whole, pipeline, shipped_weights
+from nystrom_np.model import NystromformerModel
+from nystrom_np.pipelines import SHIPPED, TASKS, load_whole, pipeline, shipped_weights
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = [
@@ -27,39 +27,26 @@ __all__ = [
     "verify",
 ]
 
-HEADS: dict[str, Any] = {
-    "masked-lm": models.NystromformerForMaskedLM,
-    "sequence-classification": models.NystromformerForSequenceClassification,
-    "multiple-choice": models.NystromformerForMultipleChoice,
-    "token-classification": models.NystromformerForTokenClassification,
-    "question-answering": models.NystromformerForQuestionAnswering,
-}
-CLASSES = {cls.__name__: cls for cls in (*HEADS.values(), models.NystromformerModel)}
-
 FLOAT32_FACTOR, FLOAT32_FLOOR = 3.0, 1e-6
-"""The distance from float64 that float32 may have: in units of the reference's own, and at least."""
+"""The error allowed in float32: so many times the reference's own, and at least so much."""
 
 STORY = "Mary went to the kitchen. John picked up the apple. Mary moved to the garden. John walked to the office."
-SHOWN: dict[str, tuple[str, dict[str, Any], tuple[Any, ...]]] = {
-    "masked-lm": ("fill-mask", {"top_k": 3}, ("The violin is a musical [MASK] with strings.",)),
-    "sequence-classification": (
-        "text-classification",
-        {},
-        ("A wonderful film, full of life.", "A dull and lifeless story."),
-    ),
+SHOWN: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
+    "fill-mask": ({"top_k": 3}, ("The violin is a musical [MASK] with strings.",)),
+    "text-classification": ({}, ("A wonderful film, full of life.", "A dull and lifeless story.")),
     "multiple-choice": (
-        "multiple-choice",
         {"top_k": None},
         ({"prompt": f"What did John take last? {STORY}", "choices": ["book", "apple", "letter", "football"]},),
     ),
-    "token-classification": (
-        "token-classification",
-        {"aggregation_strategy": "first"},
-        ("The old man reads a good book",),
-    ),
-    "question-answering": ("question-answering", {}, ({"question": "Where is Mary?", "context": STORY},)),
+    "token-classification": ({"aggregation_strategy": "first"}, ("The old man reads a good book",)),
+    "question-answering": ({}, ({"question": "Where is Mary?", "context": STORY},)),
 }
-"""What each head is shown with: its pipeline, options, and inputs."""
+"""What each head is shown with: the options and inputs of its pipeline."""
+
+HEADS: dict[str, Any] = {SHIPPED[TASKS[task]]: TASKS[task].head for task in SHOWN}
+"""The folder of each shipped checkpoint, and the class that loads it."""
+
+CLASSES = {cls.__name__: cls for cls in (NystromformerModel, *HEADS.values())}
 
 
 @dataclass(frozen=True)
@@ -69,15 +56,15 @@ class Comparison:
     Attributes
     ----------
     case, output : str
-        What was run, and which of its outputs this is: ``"logits"``, ``"hidden_states.0"``, …;
-        ``"input_ids"`` stands for what our tokenizer made of the text.
+        What was run, and which of its outputs was compared: ``"logits"``, ``"hidden_states.0"``, …; or
+        ``"input_ids"``, what this package's tokenizer made of the text.
     dtype : str
         What it was computed in.
     difference : float
-        The largest absolute difference; infinite if the output is missing or its shape is another one.
+        The largest absolute difference; infinite if the output is missing or has another shape.
     allowed : float
-        In float64 what the file says (1e-10), in float32 three times the reference's own distance from its
-        float64 result, at least 1e-6.
+        In float64 what the file says (1e-10); in float32 three times the distance of the reference's own float32
+        result from its float64 result, and at least 1e-6.
     """
 
     case: str
@@ -88,7 +75,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether the difference is as small as it must be; not so if it is NaN."""
+        """Whether the difference is within what is allowed; False if it is NaN."""
         return self.difference <= self.allowed
 
 
@@ -103,7 +90,7 @@ class Demonstration:
     pipeline : Pipeline
         What answered.
     inputs, answers : tuple
-        Texts, or what else the pipeline takes, and what it makes of each.
+        The texts or other inputs of the pipeline, and its answer to each.
     seconds : float
         From the first text to the last answer.
     comparisons : tuple of Comparison
@@ -128,20 +115,19 @@ def verify(folder: Path, dtypes: Sequence[str] = ("float64", "float32"), device:
     dtypes : sequence of {"float64", "float32"}
         What to compute in.
     device : str
-        Where.
+        Where to compute.
 
     Yields
     ------
     Comparison
-        One for each output of each case; and one for each text, if the folder has a tokenizer: the ids are
-        compared too.
+        One for each output of each case; and if the folder has a tokenizer, one for the token ids of each case.
 
     Raises
     ------
     FileNotFoundError
         If the folder has no stored outputs.
     ValueError
-        If they are not in the form expected.
+        If the stored outputs are not in the expected form.
 
     Examples
     --------
@@ -168,7 +154,7 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
     dtypes : sequence of {"float64", "float32"}
         What to verify in; the answers are computed in the last.
     device : str
-        Where.
+        Where to compute.
 
     Yields
     ------
@@ -181,10 +167,9 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
     >>> first.head, all(comparison.agrees for comparison in first.comparisons)
     ('masked-lm', True)
     """
-    weights = shipped_weights()
-    for head, (task, options, inputs) in SHOWN.items():
-        comparisons = tuple(verify(weights / head, dtypes, device))
-        pipe = pipeline(task, weights / head, device=device, dtype=dtypes[-1], **options)
+    for head, (task, (options, inputs)) in zip(HEADS, SHOWN.items(), strict=True):
+        comparisons = tuple(verify(shipped_weights() / head, dtypes, device))
+        pipe = pipeline(task, device=device, dtype=dtypes[-1], **options)
         start = time.perf_counter()
         answers = tuple(pipe(iter(inputs)))
         yield Demonstration(head, pipe, inputs, answers, time.perf_counter() - start, comparisons)
@@ -192,7 +177,7 @@ def demonstrate(dtypes: Sequence[str], device: str = "cpu") -> Iterator[Demonstr
 
 @dataclass(frozen=True)
 class _Case:
-    """A stored case: texts, the arrays made of them, the outputs, and how near to be, by dtype."""
+    """A stored case: its texts, inputs and outputs, and the differences allowed by dtype and output."""
 
     name: str
     text: list[Any]
@@ -202,7 +187,7 @@ class _Case:
 
 
 def _stored_cases(folder: Path) -> tuple[Any, list[_Case]]:
-    """Read a folder's stored cases, and the class of the model that they are for."""
+    """Read the class of a folder's model, and its stored cases."""
     path = folder / "reference.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no stored outputs: there is no {path.name}")
@@ -219,16 +204,16 @@ def _stored_case(case: Any, exact: float, tensors: dict[str, np.ndarray], head: 
     for name in case["inputs"]:
         if name not in signature(head.__call__).parameters:
             raise ValueError(f"{head.__name__} takes no {name}")
-    single = {
-        name: max(FLOAT32_FACTOR * float(told["float32_distance"]), FLOAT32_FLOOR)
-        for name, told in case["outputs"].items()
+    float32 = {
+        name: max(FLOAT32_FACTOR * float(stored["float32_distance"]), FLOAT32_FLOOR)
+        for name, stored in case["outputs"].items()
     }
     return _Case(
         name=case["name"],
         text=list(case["text"]),
         inputs={name: tensors[f"{case['name']}/inputs/{name}"] for name in case["inputs"]},
-        outputs={name: tensors[f"{case['name']}/outputs/{name}"] for name in single},
-        allowed={"float64": dict.fromkeys(single, exact), "float32": single},
+        outputs={name: tensors[f"{case['name']}/outputs/{name}"] for name in float32},
+        allowed={"float64": dict.fromkeys(float32, exact), "float32": float32},
     )
 
 
@@ -246,11 +231,11 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
 
 def _compare(model: Any, dtype: str, case: _Case) -> Iterator[Comparison]:
     inputs = {name: x.astype(dtype) if x.dtype.kind == "f" else x for name, x in case.inputs.items()}
-    asked = {
+    wanted = {
         f"output_{kind}": any(name.startswith(kind) for name in case.outputs)
         for kind in ("hidden_states", "attentions")
     }
-    outputs = _flat(model(**inputs, **asked))
+    outputs = _flat(model(**inputs, **wanted))
     for name, expected in case.outputs.items():
         difference = _difference(outputs.get(name), expected)
         yield Comparison(case.name, name, dtype, difference, case.allowed[dtype][name])

@@ -1,10 +1,10 @@
-"""The lines of a file as vectors in another, in bounded memory; a run that was interrupted is taken up again."""
+"""Write a vector for each line of a file, in bounded memory; an interrupted run is resumed by the next."""
 
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,21 +13,23 @@ import numpy as np
 
 from nystrom_np.array_module import to_numpy
 from nystrom_np.fast.on_numpy.threads import thread_count
+from nystrom_np.files import JSON_LINES, json_values, text_lines
 from nystrom_np.growing import growing
 from nystrom_np.model import NystromformerModel
+from nystrom_np.model.prediction import batches
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
+from nystrom_np.progress import with_progress
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = ["Embedded", "embed"]
 
-JSON_LINES = (".jsonl", ".ndjson")
 POOLING = ("mean", "first")
 LINES_PER_BATCH = 32
 
 
 class Embedded(NamedTuple):
-    """What `embed` made.
+    """The result of `embed`.
 
     Attributes
     ----------
@@ -36,7 +38,7 @@ class Embedded(NamedTuple):
     rows, width : int
         Its shape: a vector for each line.
     resumed_at : int
-        How many rows were there already when this run began.
+        How many rows earlier runs had written.
     """
 
     output: Path
@@ -56,25 +58,25 @@ def embed(
     progress: bool | None = None,
     **config_overrides: Any,
 ) -> Embedded:
-    r"""Write a vector for each line of a file. After an interruption, the same call goes on where it was.
+    r"""Write a vector for each line of a file. After an interruption, the same call resumes the work.
 
     Parameters
     ----------
     source : str or path
-        A text file in UTF-8, each line a text, an empty one too; or JSON Lines, by the suffix ``.jsonl`` or
-        ``.ndjson``, each line a string or an object that has one under `field`.
+        A text file in UTF-8: each line is a text, also an empty one. Or, if its suffix is ``.jsonl`` or ``.ndjson``,
+        JSON Lines: each line is a string, or an object with a string under `field`.
     output : str or path
         A name that ends in ``.npy``, or in ``.safetensors`` for a file with one tensor, "embeddings". Row i is line i.
     model : str or path, optional
         A checkpoint's folder or its name on the Hugging Face Hub; the shipped masked language model by default.
     pooling : {"mean", "first"}
-        The mean of the last hidden states of all tokens, or that of the first token, ``[CLS]``.
+        The mean of the last hidden states of all tokens, or the last hidden state of the first token, ``[CLS]``.
     field : str
-        Where the text is in an object of JSON Lines.
+        The key of the text in an object of JSON Lines.
     dtype, device : str
         As for ``from_pretrained``; the vectors have this dtype.
     progress : bool, optional
-        Whether to show a progress bar; by default in a terminal.
+        Whether to show a progress bar; by default in a terminal, after a second.
     **config_overrides
         Fields of the configuration to change.
 
@@ -85,18 +87,18 @@ def embed(
     Raises
     ------
     FileExistsError
-        If the output exists, or what is there of it belongs to a run on another text, model or setting.
+        If the output exists, or an interrupted run left a part of it that is of another text, model or setting.
     BlockingIOError
         If another process is writing the same output.
     OSError
         If a file is missing, or cannot be written.
     ValueError
-        If a line is not a text, which is known before anything is computed, or an argument is wrong.
+        If an argument is wrong, or a line is not a text: all lines are read before anything is computed.
 
     Notes
     -----
-    A text is cut to as many tokens as the model takes. Its vector does not depend on the lines around it: each is
-    computed alone, and its bytes are those of a run that was never interrupted.
+    A text is cut to as many tokens as the model takes. Its vector does not depend on the lines around it, and an
+    interruption does not change it: the bytes of the output are those of an uninterrupted run.
 
     Examples
     --------
@@ -114,20 +116,20 @@ def embed(
     if output.suffix not in HEADERS:
         raise ValueError(f"the output must be named *{' or *'.join(HEADERS)}; found {output.name!r}")
     texts = _Texts(Path(source), field)
-    count = sum(1 for _ in texts)  # reads every line, so that a wrong one is known before any work is done
+    count = sum(1 for _ in texts)  # reads every line, so that a wrong one is found before anything is computed
     extract = _extractor(model, dtype, device, config_overrides)
     width, kind = extract.model.config.hidden_size, extract.model.dtype
     plan = _plan(texts, extract, pooling)
     header = HEADERS[output.suffix](count, width, kind)
     with growing(output, header, width * kind.itemsize, count, plan) as rows:
-        begun = rows.count
-        remaining = _batches(islice(texts, begun, None))
-        for batch in _with_bar(remaining, count, begun, progress):
+        resumed_at = rows.count
+        remaining = with_progress(islice(texts, resumed_at, None), progress, count - resumed_at)
+        for batch in batches(remaining, LINES_PER_BATCH):
             vectors = np.stack([_pooled(tokens[0], pooling) for tokens in extract(batch)])
             rows.append(vectors.astype(kind.newbyteorder("<"), copy=False).tobytes(), len(batch))
         if texts.digest != plan["source"]:
             raise OSError(f"{source} changed while it was read")
-    return Embedded(output, count, width, begun)
+    return Embedded(output, count, width, resumed_at)
 
 
 class _Texts:
@@ -142,24 +144,20 @@ class _Texts:
     def __iter__(self) -> Iterator[str]:
         digest = hashlib.sha256()
         with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                digest.update(line)
-                yield self._text(line, number)
+            lines = text_lines(_digested(file, digest), self.path)
+            for place, value in json_values(lines) if self.is_json else lines:
+                text = value.get(self.field) if isinstance(value, dict) else value
+                if not isinstance(text, str):
+                    expected = f"a string, or an object with a string under {self.field!r}"
+                    raise ValueError(f"{place} is not {expected}")
+                yield text
         self.digest = digest.hexdigest()
 
-    def _text(self, line: bytes, number: int) -> str:
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            value = json.loads(text) if self.is_json else text
-        except (ValueError, RecursionError) as error:
-            kind = "JSON" if self.is_json else "text in UTF-8"
-            raise ValueError(f"{self.path}, line {number} is not {kind}: {error}") from None
-        if isinstance(value, dict):
-            value = value.get(self.field)
-        if not isinstance(value, str):
-            expected = f"a string, or an object with a string under {self.field!r}"
-            raise ValueError(f"{self.path}, line {number} is not {expected}")
-        return value
+
+def _digested(lines: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for line in lines:
+        digest.update(line)
+        yield line
 
 
 def _extractor(model: Any, dtype: str, device: str, config_overrides: dict[str, Any]) -> FeatureExtractionPipeline:
@@ -180,7 +178,7 @@ def _pooled(tokens: np.ndarray, pooling: str) -> np.ndarray:
 
 
 def _plan(texts: _Texts, extract: FeatureExtractionPipeline, pooling: str) -> dict[str, Any]:
-    """All that the bytes of the output depend on: a run goes on only with what it began with."""
+    """All that the bytes of the output depend on: a run resumes another only if this is the same."""
     from nystrom_np import __version__
 
     model = extract.model
@@ -192,13 +190,13 @@ def _plan(texts: _Texts, extract: FeatureExtractionPipeline, pooling: str) -> di
         "dtype": model.dtype.name,
         "device": model.device,
         "lines per batch": LINES_PER_BATCH,
-        "threads": thread_count(),  # they cut matrices in pieces, which are not rounded as the whole is
+        "threads": thread_count(),  # matrices are cut for them, and the rounding of pieces depends on the cuts
         "versions": f"nystrom_np {__version__}, NumPy {np.__version__}",
     }
 
 
 def _digest_of(extract: FeatureExtractionPipeline) -> str:
-    """A digest of configuration, parameters and tokenizer, wherever they were loaded from."""
+    """A digest of the content of configuration, parameters and tokenizer, not of where they lie."""
     digest = hashlib.sha256(extract.model.config.to_json_string(use_diff=False).encode())
     digest.update(extract.tokenizer.backend.to_str().encode())
     for name, value in extract.model.state_dict().items():
@@ -207,33 +205,18 @@ def _digest_of(extract: FeatureExtractionPipeline) -> str:
     return digest.hexdigest()
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    return iter(lambda: list(islice(texts, LINES_PER_BATCH)), [])
-
-
-def _with_bar(batches: Iterator[list[str]], total: int, begun: int, progress: bool | None) -> Iterator[list[str]]:
-    """The batches, with a progress bar that counts lines."""
-    from tqdm import tqdm  # here, since it is only needed here
-
-    hidden = None if progress is None else not progress
-    with tqdm(total=total, initial=begun, unit="line", disable=hidden) as bar:
-        for batch in batches:
-            yield batch
-            bar.update(len(batch))
-
-
 def _npy_header(rows: int, width: int, dtype: np.dtype) -> bytes:
     header = io.BytesIO()
-    told = {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": (rows, width)}
-    np.lib.format.write_array_header_1_0(header, told)
+    description = {"descr": dtype.newbyteorder("<").str, "fortran_order": False, "shape": (rows, width)}
+    np.lib.format.write_array_header_1_0(header, description)
     return header.getvalue()
 
 
 def _safetensors_header(rows: int, width: int, dtype: np.dtype) -> bytes:
     """The length of the JSON in eight bytes, then the JSON: what the format asks for."""
     tensor = {"dtype": f"F{8 * dtype.itemsize}", "shape": [rows, width]}
-    told = {"embeddings": {**tensor, "data_offsets": [0, rows * width * dtype.itemsize]}}
-    text = json.dumps(told).encode()
+    description = {"embeddings": {**tensor, "data_offsets": [0, rows * width * dtype.itemsize]}}
+    text = json.dumps(description).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
 

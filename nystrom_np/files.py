@@ -1,15 +1,27 @@
-"""Reading JSON that somebody else wrote, and writing files whole or not at all."""
+"""Reading text and JSON with errors that say where, and replacing a file only once its new content is complete."""
 
 import json
 import math
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["parse_json_object", "read_json_object", "read_weight_map", "replacing"]
+__all__ = [
+    "JSON_LINES",
+    "json_values",
+    "parse_json_object",
+    "read_json_object",
+    "read_weight_map",
+    "replacing",
+    "stand_in",
+    "text_lines",
+]
+
+JSON_LINES = (".jsonl", ".ndjson")
+"""Suffixes of files in which each line is a JSON value."""
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -30,7 +42,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     OSError
         If the file cannot be read.
     ValueError
-        If it is not UTF-8, not JSON, not an object, nested too deeply, or holds a key twice, a NaN or an
+        If it is not UTF-8, not JSON, not an object, or nested too deeply; or if it has a key twice, a NaN or an
         infinity.
 
     Examples
@@ -46,30 +58,15 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
-    """Read bytes that must hold one JSON object, strictly.
-
-    Parameters
-    ----------
-    data : bytes
-        The text in UTF-8.
-    source : object
-        Where it comes from, for the error message.
-
-    Returns
-    -------
-    dict of str to object
-        The object.
-
-    Raises
-    ------
-    ValueError
-        As `read_json_object`.
+    """Read bytes as `read_json_object` reads a file; `source` names them in the error.
 
     Examples
     --------
     >>> parse_json_object(b'{"a": 1}', "the text")
     {'a': 1}
     """
+    if instead := stand_in(data):
+        raise ValueError(f"{source} is {instead}")
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -84,6 +81,31 @@ def parse_json_object(data: bytes, source: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{source} must hold a JSON object, not a {type(value).__name__}")
     return value
+
+
+def stand_in(start: bytes) -> str | None:
+    """Tell what lies in place of a file, where a download has gone wrong in one of the usual ways.
+
+    Parameters
+    ----------
+    start : bytes
+        The file's first bytes.
+
+    Returns
+    -------
+    str or None
+        What it is; None if it may be the file itself.
+
+    Examples
+    --------
+    >>> stand_in(b"version https://git-lfs.github.com/spec/v1")
+    'a Git LFS pointer, not the file itself: git lfs pull, or a download of the file, replaces it'
+    """
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "a Git LFS pointer, not the file itself: git lfs pull, or a download of the file, replaces it"
+    if start[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page, not the file itself: the download's address was that of a page about it, or of an error"
+    return None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -103,7 +125,7 @@ def _finite(text: str) -> float:
 
 
 def read_weight_map(index: Path) -> dict[str, str]:
-    """Read which tensor lies in which file, from the index of a checkpoint in several files.
+    """Read the index of a checkpoint in several files: which tensor lies in which file.
 
     Parameters
     ----------
@@ -113,7 +135,7 @@ def read_weight_map(index: Path) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        From tensor names to the names of files beside the index, never a path to elsewhere.
+        From tensor names to names of files in the folder of the index; a path to elsewhere is refused.
 
     Raises
     ------
@@ -141,14 +163,49 @@ def read_weight_map(index: Path) -> dict[str, str]:
     return weight_map
 
 
+def text_lines(lines: Iterable[bytes], source: object) -> Iterator[tuple[str, str]]:
+    r"""Decode lines of UTF-8: yield where each stands, for error messages, and the line without its end.
+
+    The first line may begin with a byte order mark. A line that is not UTF-8 raises a ValueError.
+
+    Examples
+    --------
+    >>> list(text_lines([b"one\r\n", b"two"], "a.txt"))
+    [('a.txt, line 1', 'one'), ('a.txt, line 2', 'two')]
+    """
+    for number, line in enumerate(lines, start=1):
+        place = f"{source}, line {number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{place} is not UTF-8: {error}") from None
+        yield place, text.rstrip("\r\n")
+
+
+def json_values(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """Read each line of `text_lines` as JSON: yield its place and value. If it is not JSON, raise a ValueError.
+
+    Examples
+    --------
+    >>> list(json_values(text_lines([b'{"text": "one"}'], "a.jsonl")))
+    [('a.jsonl, line 1', {'text': 'one'})]
+    """
+    for place, line in lines:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place} is not JSON: {error}") from None
+        yield place, value
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to, and move that file to `path` at the end.
+    """Yield a temporary name beside `path` to write to, and move that file to `path` at the end.
 
     Parameters
     ----------
     path : Path
-        The file to make or to replace. If the block raises, it stays as it was and nothing is left behind.
+        The file to make or to replace. If the block raises, it stays as it was and the temporary file is removed.
 
     Yields
     ------

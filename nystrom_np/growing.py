@@ -1,8 +1,8 @@
-"""A file of rows that grows over several runs of a program, whatever ends them, and is there once it is whole.
+"""A file of rows that several runs of a program may write, each going on where the last was interrupted.
 
-Until then there is a folder ``FILE.partial``. In it, ``rows`` holds the file's bytes so far, and ``plan.json`` says
-what they depend on, and how many rows had surely reached the disk when it was written. What follows them, a part of
-a row perhaps, is cut off by the next run.
+Until it is complete there is a folder ``FILE.partial`` instead. In it, ``rows`` holds the file's bytes so far, and
+``plan.json`` says what the rows depend on and how many of them are known to be on the disk. Bytes after those rows,
+perhaps a part of a row, are cut off by the next run.
 """
 
 import json
@@ -19,25 +19,25 @@ from nystrom_np.files import read_json_object, replacing
 __all__ = ["GrowingFile", "growing"]
 
 SECONDS_PER_SAVE = 1.0
-"""How much work an interruption may cost."""
+"""How many seconds of work an interruption may cost."""
 
 
 @contextmanager
 def growing(
     output: Path, header: bytes, row_bytes: int, total: int, plan: Mapping[str, Any]
 ) -> Iterator["GrowingFile"]:
-    """Begin a file of rows, or take it up again; it gets its name if the block ends well and all rows are there.
+    """Begin a file of rows, or resume it. It gets its name when the block ends without error and all rows are there.
 
     Parameters
     ----------
     output : Path
         The file.
     header : bytes
-        What it begins with.
+        The bytes before the first row.
     row_bytes, total : int
-        The size of a row, and how many there will be.
+        The size of a row, and the number of rows of the complete file.
     plan : mapping
-        What the rows depend on, in JSON: only a run with the same plan may go on.
+        What the rows depend on, as JSON values: only a run with the same plan may resume.
 
     Yields
     ------
@@ -46,9 +46,9 @@ def growing(
     Raises
     ------
     FileExistsError
-        If the output exists, or the folder is of another plan.
+        If the output exists, or the folder belongs to a run with another plan.
     BlockingIOError
-        If another process writes the same file.
+        If another process is writing the same file.
     OSError
         If something cannot be written, or is damaged.
 
@@ -76,9 +76,9 @@ def growing(
     if output.exists() and not folder.exists():
         raise FileExistsError(f"{output} exists already")
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder, output):
+    with _locked(folder, output):
         rows = GrowingFile(folder, {**plan, "rows in all": total})
-        # if the output exists, a run ended after the file got its name and before the folder was gone
+        # if the output exists, an earlier run ended after it named the file and before it removed the folder
         if not output.exists():
             rows.begin(header, row_bytes)
         elif rows.count != total:
@@ -89,7 +89,7 @@ def growing(
         if not output.exists():
             rows.save()
             rows.path.rename(output)
-        shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # without the lock, which on Windows keeps the folder from being removed
 
 
 class GrowingFile:
@@ -98,32 +98,32 @@ class GrowingFile:
     Attributes
     ----------
     count : int
-        How many there are.
+        The number of rows.
     """
 
     def __init__(self, folder: Path, plan: dict[str, Any]) -> None:
         self.folder = folder
         self.path = folder / "rows"
         self.plan = plan
-        self.count = self._noted()
-        self._saved = time.monotonic()
+        self.count = self._saved_count()
+        self._saved_at = time.monotonic()
 
-    def _noted(self) -> int:
-        """How many rows an earlier run noted, which must have had the same plan."""
-        note = self.folder / "plan.json"
-        if not note.exists():
+    def _saved_count(self) -> int:
+        """Return how many rows earlier runs saved; refuse rows of another plan."""
+        path = self.folder / "plan.json"
+        if not path.exists():
             return 0
-        noted = read_json_object(note)
-        rows = noted.pop("rows", None)
-        if differing := sorted(name for name in {**noted, **self.plan} if noted.get(name) != self.plan.get(name)):
-            what = f"with another {', '.join(differing)}"
-            raise FileExistsError(f"{self.folder} is of a run {what}: repeat that run, or remove the folder")
+        saved = read_json_object(path)
+        rows = saved.pop("rows", None)
+        if differing := sorted(name for name in {**saved, **self.plan} if saved.get(name) != self.plan.get(name)):
+            another = f"with another {', '.join(differing)}"
+            raise FileExistsError(f"{self.folder} is of a run {another}: repeat that run, or remove the folder")
         if not isinstance(rows, int) or rows < 0:
             self.refuse()
         return rows
 
     def begin(self, header: bytes, row_bytes: int) -> None:
-        """Leave the rows that are known to be whole; write the header if there are none."""
+        """Cut off what follows the saved rows; if there are none, write the header."""
         if not self.count:
             self.path.write_bytes(header)
             self.save()
@@ -135,39 +135,36 @@ class GrowingFile:
             file.truncate(size)
 
     def refuse(self) -> NoReturn:
-        """Say that what is there cannot be gone on with."""
+        """Raise the error of a folder that cannot be resumed from."""
         raise OSError(f"{self.folder} is damaged: remove it to begin again")
 
     def append(self, content: bytes, count: int) -> None:
-        """Add rows; once in a while, see to it that they reach the disk."""
+        """Add rows; save them if the last save is long ago."""
         with self.path.open("ab") as file:
             file.write(content)
         self.count += count
-        if time.monotonic() - self._saved >= SECONDS_PER_SAVE:
+        if time.monotonic() - self._saved_at >= SECONDS_PER_SAVE:
             self.save()
 
     def save(self) -> None:
-        """See to it that all rows reach the disk, and only then note how many they are."""
+        """Force all rows to the disk, and only then write how many they are."""
         with self.path.open("r+b") as file:
             os.fsync(file.fileno())
-        with replacing(self.folder / "plan.json") as temporary, temporary.open("w", encoding="utf-8") as note:
-            json.dump({**self.plan, "rows": self.count}, note, indent=2)
-            note.flush()
-            os.fsync(note.fileno())
-        self._saved = time.monotonic()
+        with replacing(self.folder / "plan.json") as temporary, temporary.open("w", encoding="utf-8") as plan:
+            json.dump({**self.plan, "rows": self.count}, plan, indent=2)
+            plan.flush()
+            os.fsync(plan.fileno())
+        self._saved_at = time.monotonic()
 
 
 @contextmanager
-def _alone(folder: Path, output: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            import fcntl
-        except ImportError:  # pragma: no cover  # Windows, where two such runs are not told from one another
-            pass
-        else:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BlockingIOError(f"another process is writing {output}") from None
+def _locked(folder: Path, output: Path) -> Iterator[None]:
+    """Hold a lock, which the system releases when the process ends, however it ends."""
+    from filelock import FileLock, Timeout  # here, since it is only needed here
+
+    try:
+        held = FileLock(folder / "lock").acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(f"another process is writing {output}") from None
+    with held:
         yield

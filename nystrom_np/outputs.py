@@ -1,4 +1,4 @@
-"""What a forward call returns: records that are also read like a tuple or a mapping."""
+"""What a forward call returns: records that can also be read as a tuple or a mapping."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = [
 ]
 
 
-@dataclass(eq=False)  # comparing arrays has no single answer: two records are equal only if they are one
+@dataclass(eq=False)  # comparing arrays gives an array, so a record equals only itself
 class ModelOutput:
-    """Reads a dataclass by name, by index or as a mapping, over those of its fields that are not None."""
+    """A dataclass whose fields that are not None can be read by name, by index or as a mapping."""
 
     def _present(self) -> dict[str, Any]:
         named = ((field.name, getattr(self, field.name)) for field in fields(self))
@@ -63,8 +63,8 @@ class ModelOutput:
 class BaseModelOutput(ModelOutput):
     """What `NystromformerModel` returns.
 
-    Like every record here it is read by attribute, by name (``out["last_hidden_state"]``), by index or slice
-    (``out[0]``), and as a mapping; all but the attributes skip the fields that are None.
+    Like every record here it can be read by attribute, by name (``out["last_hidden_state"]``), by index or slice
+    (``out[0]``), and as a mapping. Fields that are None exist only as attributes.
 
     Attributes
     ----------

@@ -19,8 +19,8 @@ __all__ = ["Attention", "compare_attention", "plot_attention"]
 
 FORMATS = (".png", ".svg")
 INCHES_PER_TOKEN = 0.16
-MOST_LABELS = 90
-"""More tokens than these are not all named on an axis: the names would not be readable."""
+MAX_LABELS = 90
+"""How many tokens an axis names at the most: more names would not be readable."""
 
 
 class Attention(NamedTuple):
@@ -29,7 +29,7 @@ class Attention(NamedTuple):
     Attributes
     ----------
     tokens : list of str
-        L of them.
+        The L tokens.
     dense, nystrom : numpy arrays, (L, L)
         The softmax matrix, and F A⁺ B in its place.
     title : str
@@ -50,10 +50,10 @@ def compare_attention(
     Parameters
     ----------
     model : NystromformerModel
-        As its configuration says, it computes the layers before.
+        It computes the layers before as its configuration says.
     tokenizer : NystromformerTokenizer
     text : str
-        Cut to what the model takes. Padded where the model was trained with padding; that is left out of the result.
+        Cut to what the model takes. Padded if the model was trained with padding, which the result leaves out.
     layer : int, optional
         0 for the first; the last by default.
     head : int, optional
@@ -89,14 +89,14 @@ def compare_attention(
         raise ValueError(f"{counts} approximate nothing: take fewer landmarks (num_landmarks) or a longer text")
     states = model([ids], attention_mask=[mask], output_hidden_states=True).hidden_states
     dense, nystrom = _matrices(model, states[layer], np.array(mask), layer)
-    real = np.flatnonzero(mask)
-    shown = [to_numpy(matrix)[0, heads][..., real[:, None], real] for matrix in (dense, nystrom)]
-    dense, nystrom = (matrix.mean(axis=0) if head is None else matrix for matrix in shown)
+    kept = np.flatnonzero(mask)  # the positions that are not padding
+    matrices = [to_numpy(matrix)[0, heads][..., kept[:, None], kept] for matrix in (dense, nystrom)]
+    dense, nystrom = (matrix.mean(axis=0) if head is None else matrix for matrix in matrices)
     which = f"mean of {config.num_attention_heads} heads" if head is None else f"head {head}"
-    padding = f", {len(mask) - len(real)} of them padding" if len(real) < len(mask) else ""
+    padding = f", {len(mask) - len(kept)} of them padding" if len(kept) < len(mask) else ""
     title = f"layer {layer}, {which}: {config.num_landmarks} landmarks for {len(mask)} tokens{padding}"
     return Attention(
-        [str(token) for token in tokenizer.convert_ids_to_tokens(np.array(ids)[real])], dense, nystrom, title
+        [str(token) for token in tokenizer.convert_ids_to_tokens(np.array(ids)[kept])], dense, nystrom, title
     )
 
 
@@ -134,11 +134,11 @@ def plot_attention(attention: Attention, path: str | Path) -> None:
         import matplotlib.style
     except ImportError:
         raise ValueError("plot needs matplotlib: pip install 'nystrom_np[plot]'") from None
-    kept_out = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}  # they differ from day to day
+    left_out = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}  # they vary between runs
     with matplotlib.style.context(["default", {"svg.hashsalt": "nystrom_np", "font.size": 8}]):
         figure = _figure(attention)
         with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:], dpi=120, metadata=kept_out[path.suffix])
+            figure.savefig(temporary, format=path.suffix[1:], dpi=120, metadata=left_out[path.suffix])
 
 
 def _checked(name: str, value: int, count: int) -> int:
@@ -148,12 +148,12 @@ def _checked(name: str, value: int, count: int) -> int:
 
 
 def _inputs(model: Any, tokenizer: NystromformerTokenizer, text: str) -> tuple[list[int], list[int]]:
-    """Return the ids and the mask of a text in the length that the model is used to."""
+    """Return the ids and the mask of a text, padded to the length that the model was trained with."""
     limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     length = trained_length(model.config)
-    encoding = tokenizer(text, truncation=True, max_length=limit)
+    encoding = tokenizer(text, truncation=True, max_length=limit, return_attention_mask=True)
     if length is not None and len(encoding.input_ids) < length:
-        encoding = tokenizer(text, padding="max_length", max_length=length)
+        encoding = tokenizer(text, padding="max_length", max_length=length, return_attention_mask=True)
     return encoding.input_ids, encoding.attention_mask
 
 
@@ -165,9 +165,9 @@ def _matrices(
     p = tree(model.state_dict())["encoder"]["layer"][str(layer)]["attention"]["self"]
     query, key, _ = project(p, config, x.astype("float32") if x.dtype == "float16" else x)
     keys = move_like(mask, x)[None, None, None]
-    if config.masking == "original":  # there padding is blank when the landmarks are taken
-        real = keys.swapaxes(-1, -2).astype(query.dtype)
-        query, key = query * real, key * real
+    if config.masking == "original":  # that masking sets padding to zero before landmarks are computed
+        not_padding = keys.swapaxes(-1, -2).astype(query.dtype)
+        query, key = query * not_padding, key * not_padding
     dense = softmax_attention_matrix(query, key, keys)
     return dense, nystrom_attention_matrix(query, key, config.num_landmarks, keys, inverse(config))
 
@@ -177,16 +177,16 @@ def _figure(attention: Attention) -> Any:
 
     _, dense, nystrom, title = attention
     difference = nystrom - dense
-    side = max(2.2, INCHES_PER_TOKEN * min(len(attention.tokens), MOST_LABELS))
+    side = max(2.2, INCHES_PER_TOKEN * min(len(attention.tokens), MAX_LABELS))
     figure = Figure(figsize=(3 * side + 3.5, side + 1.5), layout="constrained")
     panels = figure.subplots(1, 3)
     lowest, highest = min(0.0, float(nystrom.min())), float(max(dense.max(), nystrom.max()))
-    furthest = float(np.abs(difference).max()) or 1.0
+    largest = float(np.abs(difference).max()) or 1.0
     share = float(np.linalg.norm(difference) / np.linalg.norm(dense))
     for panel, matrix, name, colours, limits in (
         (panels[0], dense, "softmax attention", "viridis", (lowest, highest)),
         (panels[1], nystrom, "Nyström approximation", "viridis", (lowest, highest)),
-        (panels[2], difference, f"difference, {share:.0%} in norm", "RdBu_r", (-furthest, furthest)),
+        (panels[2], difference, f"difference, {share:.0%} in norm", "RdBu_r", (-largest, largest)),
     ):
         image = panel.imshow(matrix, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation="nearest")
         panel.set_title(name)
@@ -199,8 +199,8 @@ def _figure(attention: Attention) -> Any:
 
 
 def _name_tokens(panel: Any, tokens: Sequence[str]) -> None:
-    """Write the tokens on both axes, as they are: a dollar sign begins no formula."""
-    step = -(-len(tokens) // MOST_LABELS)
+    """Write the tokens on both axes, literally: matplotlib must not read a dollar sign as a formula."""
+    step = -(-len(tokens) // MAX_LABELS)
     places, names = range(0, len(tokens), step), tokens[::step]
     upright = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
     panel.set_xticks(places, names, fontsize=7, parse_math=False, **upright)

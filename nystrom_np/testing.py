@@ -1,7 +1,7 @@
-"""For people who port the model: random small inputs, and comparisons of another implementation with this.
+"""For people who port the model: random small inputs, and comparisons of their implementation with this one.
 
-The strategies are Hypothesis's, which draws cases and shrinks one that fails to the smallest it can find. It
-is imported when first used (``pip install hypothesis``).
+The strategies are Hypothesis's, which draws cases and shrinks a failing one to the smallest it can find.
+Hypothesis is imported when first used (``pip install hypothesis``).
 """
 
 import math
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LAYOUTS = ("contiguous", "read-only", "fortran", "strided", "reversed", "heads")
-"""How a drawn array can lie in memory."""
+"""The memory layouts of drawn arrays."""
 
 
 class Mismatch(ValueError):
@@ -108,16 +108,16 @@ def _strategies() -> Any:
 def arrays(shape: tuple, dtype: Any = "float64", scale: float = 4.0, layouts: tuple = LAYOUTS) -> Any:
     """Strategy for arrays of floats of a shape, in any memory layout.
 
-    Values come from a drawn seed, so that a case has few choices and shrinks fast: to small shapes (if these
-    are drawn too) and to coarse values, not to zeros.
+    Values come from a drawn seed, so that a case has few choices and shrinks fast. It shrinks to small shapes (if
+    these are drawn too) and to coarse values, not to zeros.
 
     Parameters
     ----------
     shape : tuple of int
     dtype : dtype
-        Values are the same in each of float16, float32 and float64.
+        Of float16, float32 or float64: the values are the same in each.
     scale : float
-        Values are multiples of scale / 128, at most scale in magnitude; in some cases of scale / 2 alone.
+        Values are multiples of scale / 128 from -scale to scale; in some cases multiples of scale / 2.
     layouts : tuple of str
         Of :data:`LAYOUTS`: C-contiguous; the same but read-only; column-major; every other element of a
         buffer that holds NaN in between; negative strides; and (..., H, L, d) as a view of (..., L, H, d), as
@@ -244,7 +244,7 @@ def row_stochastic(max_size: int = 6, max_condition: float = 1e4) -> Any:
 
 
 def _conditioned(a: np.ndarray, max_condition: float) -> np.ndarray:
-    """Go towards the identity, by halves, until the condition is within its bound."""
+    """Average with the identity until the condition number is within its bound."""
     while np.linalg.cond(a) > max_condition:
         a = (a + np.eye(len(a))) / 2
     return a
@@ -262,7 +262,7 @@ def attention_cases(
     with_masks : bool
         Whether some cases have a mask. A row may be masked entirely.
     equal_segments : bool
-        Whether the length is always a multiple of the number of landmarks, as some implementations demand.
+        Whether the length is always a multiple of the number of landmarks, as some implementations require.
     max_length : int
         Lengths go from 1 to this one.
 
@@ -299,7 +299,7 @@ def attention_cases(
             _mask(draw(_mask_choices()), (batch, 1, 1, length)) if draw(masked) else None,
         )
 
-    sizes = st.tuples(*(st.integers(1, most) for most in (2, 2, 3, 3)))
+    sizes = st.tuples(*(st.integers(1, largest) for largest in (2, 2, 3, 3)))
     contents = st.tuples(_array_choices(), _array_choices(), _array_choices())
     masked = st.booleans() if with_masks else st.just(False)
     return cases()
@@ -367,7 +367,7 @@ def model_inputs(config: NystromformerConfig, with_masks: bool = True, max_lengt
     with_masks : bool
         Whether some cases have an ``attention_mask``. Every sequence keeps a real token.
     max_length : int
-        The longest sequence; never above the configuration's ``max_position_embeddings``.
+        The longest sequence; limited by the configuration's ``max_position_embeddings``.
 
     Returns
     -------
@@ -425,16 +425,16 @@ def compare_nystrom_attention(
         returns the context (..., length, values) as anything that ``numpy.asarray`` reads.
     pinv : callable
         The inverse to compare with: by default six steps of :func:`nystrom_np.functional.iterative_pinv` from
-        the initial value shared by the batch. ``functools.partial(iterative_pinv, initial="matrix")`` is the
-        other.
+        the initial value shared by the batch. ``functools.partial(iterative_pinv, initial="matrix")`` begins with
+        one for each matrix.
     dtype : dtype
         Of the arrays given to the function, float64 or float32. The result is compared with this package's
         in float64.
     tolerance : float, optional
-        The largest difference allowed. By default 100 · ε · (1 + ‖A⁺‖)² · max(1, max abs(value)): rounding, as
-        an ill-conditioned inverse magnifies it.
+        The largest difference allowed. By default 100 · ε · (1 + ‖A⁺‖)² · max(1, max abs(value)): rounding errors
+        as an ill-conditioned inverse magnifies them.
     with_masks, equal_segments : bool
-        Which cases to draw: see :func:`attention_cases`. Turn one off to see whether the rest agrees.
+        Which cases to draw: see :func:`attention_cases`. Change one to see whether the other cases agree.
     max_examples : int
         How many cases.
 
@@ -493,10 +493,10 @@ def compare_model(
         "attentions": [...], "logits": ...}``. The first that differs, in the order of computation, is
         reported, so a port that returns its hidden states is told the layer where it goes wrong.
     model : model of this package
-        On the CPU, with the parameters of the other. It is compared in float64 whatever its dtype.
+        On the CPU, with the same parameters as the other. It computes in float64 here, whatever its dtype.
     tolerance : float, optional
-        The largest difference allowed. By default 1e-10 for a model in float64; else ten times this package's
-        own distance between the model's dtype and float64 in this case, and at least 1e-5.
+        The largest difference allowed. By default 1e-10 for a model in float64; else ten times the distance of
+        this package's own result in the model's dtype from that in float64, and at least 1e-5.
     with_masks : bool
         Whether some cases have a mask.
     max_examples : int
@@ -532,8 +532,8 @@ def compare_model(
     Traceback (most recent call last):
     nystrom_np.testing.Mismatch: hidden_states[0]: largest difference ...
     """
-    wide = {name: to_numpy(value).astype("float64") for name, value in model.state_dict().items()}
-    exact = type(model)(model.config, parameters=wide)
+    parameters = {name: to_numpy(value).astype("float64") for name, value in model.state_dict().items()}
+    exact = type(model)(model.config, parameters=parameters)
 
     def check(inputs: dict[str, np.ndarray]) -> None:
         found = function(**inputs)

@@ -3,7 +3,8 @@
 Since torch 1.6 such a file is a zip archive of uncompressed entries: ``NAME/data.pkl``, the saved object as a pickle
 in which tensors name the storage that they view, and ``NAME/data/KEY``, the bytes of each storage. A pickle is a
 program for a machine that can call whatever it names. Here it runs on a smaller machine, which knows the instructions
-that ``torch.save`` writes, and names only of :data:`BUILDERS` and :data:`STORAGES`: nothing else can be called.
+that ``torch.save`` writes, in any protocol from 2 to 5, and names only of :data:`BUILDERS` and :data:`STORAGES`:
+nothing else can be called.
 """
 
 import math
@@ -18,6 +19,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import numpy as np
 
 from nystrom_np.checkpoint import CheckpointError, widen_bfloat16
+from nystrom_np.files import stand_in
 
 __all__ = ["load_archive", "read_state_dict"]
 
@@ -29,6 +31,9 @@ LARGEST = 1 << 48  # of any number that says where a tensor lies
 
 MOST_SHARED = 16
 """Times the size of the file that all tensors together may have: some share memory, as tied weights do."""
+
+PLACES = ("model_state_dict", "state_dict", "model")
+"""Where a state dict is, in a dictionary of what training needs: as the authors, Lightning and others write it."""
 
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How a file begins that torch before 1.6 wrote."""
@@ -84,7 +89,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     Parameters
     ----------
     path : Path
-        Holds a state dict, or a dictionary with one under ``model_state_dict``, as the authors' checkpoints do.
+        Holds a state dict, or a dictionary with one under one of :data:`PLACES`.
 
     Returns
     -------
@@ -104,7 +109,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """
     loaded = load_archive(path)
     if isinstance(loaded, dict):
-        loaded = loaded.get("model_state_dict", loaded)
+        loaded = next((loaded[place] for place in PLACES if place in loaded), loaded)
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} holds a {type(loaded).__name__}, expected a dictionary from names to tensors")
     for name, value in loaded.items():
@@ -120,8 +125,10 @@ class _Archive:
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("rb") as file:
-            start = file.read(len(LEGACY))
-        if start == LEGACY:
+            start = file.read(1024)
+        if instead := stand_in(start):
+            self.refuse(f"it is {instead}")
+        if start.startswith(LEGACY):
             self.refuse("it is in the format of torch before 1.6; load it with torch and save it again")
         if not start.startswith(b"PK"):
             self.refuse("it is not a zip archive, as torch.save writes them")
@@ -305,11 +312,13 @@ class _Machine:
         """Carry out one instruction."""
         stack = self.stack
         match opcode:
-            case "PROTO" | "STOP":
+            case "PROTO" | "FRAME" | "STOP":
                 pass
             case "NONE" | "NEWTRUE" | "NEWFALSE":
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT" | "BINUNICODE":
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINUNICODE8":
                 stack.append(argument)
             case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE":
                 stack.append({"EMPTY_DICT": {}, "EMPTY_LIST": [], "EMPTY_TUPLE": ()}[opcode])
@@ -329,10 +338,14 @@ class _Machine:
                 self.update(self.popped(len(stack) - self.marks.pop()))
             case "BINPUT" | "LONG_BINPUT":
                 self.memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self.memo[len(self.memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(self.memo[argument])
             case "GLOBAL":
                 stack.append(_named(argument))
+            case "STACK_GLOBAL":
+                stack.append(_named_in_parts(*self.popped(2)))
             case "BINPERSID":
                 stack.append(self.storage(*self.popped(1)))
             case "REDUCE":
@@ -341,7 +354,7 @@ class _Machine:
                 self.popped(1)
                 _expect(dict, stack[-1], "the instruction BUILD changes")
             case _:
-                raise _Refused(f"it has the instruction {opcode}, which torch.save does not write")
+                raise _Refused(f"it has the instruction {opcode}, which tensors in plain containers do not need")
 
     def popped(self, count: int) -> list[Any]:
         """Take the last values off the stack."""
@@ -399,6 +412,12 @@ def _named(name: str) -> Any:
     if found is None:
         raise _Refused(f"it names {'.'.join(name.split()):.100}, which is not part of a tensor")
     return found
+
+
+def _named_in_parts(module: Any, name: Any) -> Any:
+    _expect(str, module, "the module of a name is")
+    _expect(str, name, "a name is")
+    return _named(f"{module} {name}")
 
 
 def _called(builder: Any, arguments: Any) -> Any:

@@ -1,6 +1,7 @@
-"""A server on loopback that speaks the file routes of the Hugging Face Hub: what `hf_hub_download` asks for."""
+"""A server on loopback that speaks the routes of the Hugging Face Hub that `snapshot_download` asks for."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+
+import pytest
+from huggingface_hub import constants
 
 
 @dataclass
@@ -23,7 +27,7 @@ class Hub:
     broken : set of str
         Files whose download breaks off.
     requests : list of str
-        "HEAD owner/name revision file", in order.
+        "HEAD owner/name revision file" in order; for what is known of all files, "GET owner/name revision".
     """
 
     folders: dict[tuple[str, str], Path] = field(default_factory=dict)
@@ -47,6 +51,17 @@ def commit_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def listing(name: str, folder: Path, kind: str) -> bytes:
+    """What the Hub's API tells of a repository, or of its tree of files."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    if kind == "tree":
+        rows = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name} for path in files]
+        return json.dumps(rows).encode()
+    siblings = [{"rfilename": path.name} for path in files]
+    told = {"id": name, "sha": commit_of(folder), "siblings": siblings}
+    return json.dumps(told | {"private": False, "downloads": 0, "likes": 0, "tags": []}).encode()
+
+
 @contextmanager
 def serving() -> Iterator[Hub]:
     """Run the server in a thread."""
@@ -65,18 +80,21 @@ def serving() -> Iterator[Hub]:
             pass
 
         def answer(self) -> None:
-            found = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/([^/]+)/([^/?]+)", self.path)
+            route = r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(resolve|revision|tree)/([^/?]+)/?([^/?]*)(?:\?.*)?"
+            found = re.fullmatch(route, self.path)
             if found is None:
                 return self.send(404, {})
-            name, revision, file = found.groups()
-            hub.requests.append(f"{self.command} {name} {revision} {file}")
+            name, kind, revision, file = found.groups()
+            hub.requests.append(f"{self.command} {name} {revision} {file}".rstrip())
             if not any(name == known for known, _ in hub.folders):
                 return self.send(401, {"X-Error-Code": "RepoNotFound"})
-            if name in hub.gated:
+            if name in hub.gated and kind == "resolve":
                 return self.send(403, {"X-Error-Code": "GatedRepo"})
             if (name, revision) not in hub.folders:
                 return self.send(404, {"X-Error-Code": "RevisionNotFound"})
             folder = hub.folders[name, revision]
+            if kind != "resolve":
+                return self.send(200, {"Content-Type": "application/json"}, listing(name, folder, kind))
             commit = {"X-Repo-Commit": commit_of(folder)}
             if not (folder / file).is_file():
                 return self.send(404, {"X-Error-Code": "EntryNotFound", **commit})
@@ -104,3 +122,10 @@ def serving() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def ask_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``HF_ENDPOINT`` does, which is read once in a process."""
+    template = endpoint + constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)

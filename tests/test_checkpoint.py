@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save, save_file
 
+from nystrom_np import NystromformerForMaskedLM
 from nystrom_np.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, stored_tensors
 
 Parameters = dict[str, np.ndarray]
@@ -660,3 +661,26 @@ def test_the_authors_names_are_translated(tmp_path: Path, prefix: str) -> None:
     assert not loaded.initialised
     for name, value in values.items():
         np.testing.assert_array_equal(loaded.parameters[name], value)
+
+
+class TorchDtype:
+    """What ``torch.float16`` and its like are, as far as this package looks at them."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __repr__(self):
+        return f"torch.{self.name}"
+
+
+TorchDtype.__module__ = "torch"
+
+
+@pytest.mark.parametrize("dtype", ["float16", np.float64, np.dtype("float32"), TorchDtype("float16")], ids=repr)
+def test_dtype_under_its_other_name(dtype, checkpoints):
+    """``torch_dtype`` of transformers 4 is obeyed, as a string, a NumPy or a torch dtype; others are refused."""
+    folder = checkpoints / "masked-lm-dense"
+    model = NystromformerForMaskedLM.from_pretrained(folder, torch_dtype=dtype)
+    assert model.dtype == (dtype.name if isinstance(dtype, TorchDtype) else np.dtype(dtype))
+    with pytest.raises(ValueError, match=r"dtype must be one of float32, float64, float16; found torch\.bfloat16"):
+        NystromformerForMaskedLM.from_pretrained(folder, torch_dtype=TorchDtype("bfloat16"))

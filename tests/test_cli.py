@@ -20,14 +20,6 @@ from nystrom_np import cli, demo
 from nystrom_np.cli import answers, checks
 from nystrom_np.pipelines import loading, pipeline
 
-HEADS = [
-    "masked-lm",
-    "sequence-classification",
-    "multiple-choice",
-    "token-classification",
-    "question-answering",
-]
-
 
 @pytest.fixture
 def checkpoint(checkpoints: Path, tmp_path: Path) -> Path:
@@ -75,7 +67,7 @@ def test_demo_shows_every_head(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     blocks = dict(block.split("\n", 1) for block in out.strip().split("\n\n")[1:-1])
-    assert list(blocks) == HEADS
+    assert list(blocks) == list(demo.HEADS)
     for block in blocks.values():
         *_, answer, last = block.splitlines()
         assert re.match(r" {2,4}\d{1,3}\.\d%  \S", answer)
@@ -89,10 +81,9 @@ def test_demo_as_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None
     told = json.loads(capsys.readouterr().out)
     assert told["version"] == nystrom_np.__version__
     assert told["agrees"] is True
-    assert [head["head"] for head in told["heads"]] == HEADS
-    for head in told["heads"]:
+    assert [head["head"] for head in told["heads"]] == list(demo.HEADS)
+    for head, (task, (options, inputs)) in zip(told["heads"], demo.SHOWN.items(), strict=True):
         assert head["agrees"]
-        task, options, inputs = demo.SHOWN[head["head"]]
         assert head["inputs"] == list(inputs)
         assert head["answers"] == list(pipeline(task, weights / head["head"], dtype="float64", **options)(iter(inputs)))
         assert head["seconds"] > 0
@@ -130,7 +121,7 @@ def test_the_weights_are_found_in_an_installed_package_and_named_if_not_there(
 # verify
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", demo.HEADS)
 @pytest.mark.parametrize("branch", ["dense", "nystrom"])
 def test_verify_agrees(checkpoints: Path, head: str, branch: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = checkpoints / f"{head}-{branch}"
@@ -421,7 +412,7 @@ def test_inspect_takes_a_checkpoint_that_names_no_head_for_the_bare_model(
 
 def test_inspect_refuses_what_it_does_not_know(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change_json(checkpoint / "config.json", architectures=["BertModel"])
-    assert "is a BertModel, which is none of NystromformerForMaskedLM" in fails(["inspect", checkpoint], capsys)
+    assert "is a BertModel, which is none of NystromformerModel" in fails(["inspect", checkpoint], capsys)
     (checkpoint / "model.safetensors").write_bytes(b"x" * 20)
     assert "model.safetensors" in fails(["inspect", checkpoint], capsys)
     (checkpoint / "config.json").write_text("{", encoding="utf-8")

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.files import parse_json_object, read_json_object, replacing
-from nystrom_np.functional.activations import ACTIVATIONS
 
 # The file that transformers 4.37.2 saves for a configuration of defaults, without its version.
 DEFAULT_FILE = {
@@ -220,6 +220,26 @@ def test_labels_from_any_one_of_the_three() -> None:
     assert NystromformerConfig(id2label=named, num_labels=3).num_labels == 3
 
 
+@pytest.mark.parametrize(
+    ("fields", "id2label", "label2id"),
+    [  # the values are those of transformers 4.37.2, but for label2id's, which are integers here
+        ({"id2label": {"0": "a", "1": "b"}, "label2id": {"a": "0", "b": "1"}}, {0: "a", 1: "b"}, {"a": 0, "b": 1}),
+        ({"id2label": {"0": 0, "1": 1}, "label2id": {"0": 0, "1": 1}}, {0: 0, 1: 1}, {"0": 0, "1": 1}),
+        ({"id2label": {0: 3, 1: 4}, "label2id": {"3": "0", "4": "1"}}, {0: 3, 1: 4}, {"3": 0, "4": 1}),
+        ({"id2label": {"0": 1.5, "1": True}}, {0: 1.5, 1: True}, None),
+        ({"label2id": {"a": "0", "b": "1"}}, {0: "a", 1: "b"}, {"a": 0, "b": 1}),
+    ],
+)
+def test_labels_that_are_numbers_or_numbered_in_strings(
+    tmp_path: Path, fields: dict[str, Any], id2label: Any, label2id: Any
+) -> None:
+    config = NystromformerConfig(**fields)
+    assert (config.id2label, config.label2id) == (id2label, label2id)
+    assert list(map(type, config.id2label.values())) == list(map(type, id2label.values()))
+    config.save_pretrained(tmp_path)
+    assert NystromformerConfig.from_pretrained(tmp_path) == config
+
+
 def test_setting_the_number_of_labels_renames_them() -> None:
     config = NystromformerConfig(id2label={0: "a", 1: "b"})
     config.num_labels = 2
@@ -252,17 +272,21 @@ def test_label_overrides(tmp_path: Path, overrides: dict[str, Any], labels: dict
         {"label2id": {"a": 0, "b": 1}, "num_labels": 3},
         {"id2label": {}},
         {"id2label": ["a", "b"]},
-        {"id2label": {0: 1}},
+        {"id2label": {0: None}},
+        {"id2label": {0: ["a"]}},
         {"id2label": {1: "a", 2: "b"}},
         {"id2label": {"0": "a", 0: "b"}},
         {"id2label": {"zero": "a"}},
         {"id2label": {"-1": "a"}},
         {"id2label": {True: "a", 0: "b"}},
         {"id2label": {"9" * 5000: "a"}},
-        {"label2id": {"a": "0"}},
+        {"label2id": {"a": "1"}},
+        {"label2id": {"a": "LABEL_0"}},
+        {"id2label": {0: "a"}, "label2id": {"a": "first"}},
+        {"label2id": {"a": 0, "b": "00"}},
         {"label2id": {"a": 0, "b": 0}},
         {"label2id": {"a": 0, "b": 2}},
-        {"label2id": {0: 0}},
+        {"label2id": {None: 0}},
         {"label2id": [0]},
         {"num_labels": 0},
         {"num_labels": True},
@@ -370,11 +394,11 @@ def test_function_as_activation_cannot_be_saved(tmp_path: Path) -> None:
 
 def test_overrides_are_validated_and_known(tmp_path: Path) -> None:
     folder = write(tmp_path, DEFAULT_FILE | {"task": "a"})
-    config = NystromformerConfig.from_pretrained(folder, num_landmarks=32, task="b")
-    assert (config.num_landmarks, config.task) == (32, "b")
+    config = NystromformerConfig.from_pretrained(folder, num_landmarks=32, is_decoder=False)
+    assert (config.num_landmarks, config.task) == (32, "a")
     with pytest.raises(ValueError, match=r"config.json: num_landmarks must be an integer from 1"):
         NystromformerConfig.from_pretrained(folder, num_landmarks=0)
-    for name in ("num_landmark", "unknown", "to_dict"):
+    for name in ("num_landmark", "unknown", "to_dict", "task", "architectures", "transformers_version"):
         with pytest.raises(TypeError, match=f"no such configuration field: {name}"):
             NystromformerConfig.from_pretrained(folder, **{name: 1})
 

@@ -76,7 +76,7 @@ def resolve(path: tuple[str, ...]) -> Any:
 
 def test_something_is_found() -> None:
     names = {".".join(path) for _, path, _, _ in used()}
-    assert {"xp.exp", "xp.linalg.svd", "xp.concatenate", "xp.where", "xp.eye"} <= names
+    assert {"xp.exp", "xp.linalg.pinv", "xp.concatenate", "xp.where", "xp.eye"} <= names
     assert {"xp.lib.stride_tricks.as_strided", "special.erf", "cupyx.empty_pinned", "cupy.cuda.Stream"} <= names
 
 
@@ -126,11 +126,11 @@ SHARED = {"copy", "sort", "view", "tofile", "resize", "item", "data", "base", "r
 
 def test_array_methods_exist_in_cupy() -> None:
     """Every attribute that is a NumPy array's, in the files that compute, is a CuPy array's too."""
-    computing = ("functional", "model")
+    computing = ("activations.py", "definition.py", "functional.py", "losses.py", "model")
     names = {
         (file, node.lineno, node.attr)
         for file, tree in sources()
-        if file.split("/")[0] in computing
+        if file.split("/")[0] in computing or file == "fast/on_device.py"
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ARRAY_METHODS - SHARED
     }
@@ -158,7 +158,7 @@ def test_array_methods_take_their_keywords() -> None:
     wrong = [
         f"{file}:{node.lineno}: .{node.func.attr}({word.arg}=…)"
         for file, tree in sources()
-        if file.split("/")[0] in ("functional", "model")
+        if not file.startswith(("fast/on_numpy", "testing"))
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHOD_KEYWORDS
         for word in node.keywords
@@ -174,10 +174,10 @@ def unallocated(shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def fused() -> Iterator[tuple[str, str, int, int]]:
-    """The formulas that the package fuses: module, name, how many arrays they take, and then how many numbers."""
+    """The formulas that become one kernel: module, name, how many arrays they take, and then how many numbers."""
     for file, tree in sources():
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and {"fuse", "fuse_in_place"} & {
+            if isinstance(node, ast.FunctionDef) and {"elementwise", "fused"} & {
                 name for decorator in node.decorator_list for name in dotted(decorator)
             }:
                 numbers = sum(ast.unparse(arg.annotation or ast.Constant("")) == "float" for arg in node.args.args)

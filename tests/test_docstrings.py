@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import nystrom_np
+from nystrom_np import activations, definition
 
 
 def modules() -> list[ModuleType]:
@@ -29,6 +30,8 @@ def public() -> Iterator[tuple[str, Any]]:
             if inspect.isclass(thing):
                 for method, value in vars(thing).items():
                     function = getattr(value, "fget", None) or getattr(value, "__func__", value)
+                    if getattr(function, "__module__", None) != module.__name__:
+                        continue  # a definition that is a class's attribute
                     if inspect.isfunction(function) and (not method.startswith("_") or method == "__call__"):
                         yield f"{module.__name__}.{name}.{method}", function
 
@@ -71,10 +74,25 @@ def test_docstring(name: str) -> None:
 
 
 def needs_example(name: str, thing: Any) -> bool:
-    """Public functions at the top of a module; classes show theirs once, records in their base."""
+    """Public functions at the top of a module; classes show theirs once, records in their base, twins in functional."""
     if name.rsplit(".", 1)[0] not in {module.__name__ for module in modules()}:
         return False
-    return inspect.isfunction(thing)
+    return inspect.isfunction(thing) and not is_twin(name)
+
+
+def is_twin(name: str) -> bool:
+    """A faster form of a definition, whose example is its public function's."""
+    short = name.rsplit(".", 1)[1]
+    defined = [module for module in (definition, activations) if hasattr(module, short)]
+    return name.startswith("nystrom_np.fast.on_") and bool(defined) and short != "elementwise"
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if is_twin(name)])
+def test_twins_name_their_definition(name: str) -> None:
+    """A reader of a twin is told where it is defined, in its first line."""
+    short = name.rsplit(".", 1)[1]
+    room = "definition" if hasattr(definition, short) else "activations"
+    assert f":func:`nystrom_np.{room}.{short}`" in (inspect.getdoc(PUBLIC[name]) or "").split("\n\n")[0]
 
 
 @pytest.mark.parametrize("name", [name for name, thing in PUBLIC.items() if needs_example(name, thing)])
@@ -94,4 +112,4 @@ def test_examples_are_collected() -> None:
         name for name, thing in PUBLIC.items() if doctest.DocTestParser().get_examples(inspect.getdoc(thing) or "")
     }
     assert shown <= found
-    assert {"nystrom_np.functional.activations.gelu", "nystrom_np.functional.nystrom.iterative_pinv"} <= found
+    assert {"nystrom_np.activations.gelu", "nystrom_np.functional.iterative_pinv"} <= found

@@ -21,7 +21,7 @@ from nystrom_np import (
     NystromformerModel,
     NystromformerTokenizer,
 )
-from tests.hub_server import Hub, serving
+from tests.hub_server import Hub, ask_at, serving
 
 NAME = "uw-madison/nystromformer-tiny"
 
@@ -66,13 +66,6 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(value, other.state_dict()[name])
 
 
-def ask_at(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ``HF_ENDPOINT`` does, which is read once in a process."""
-    template = endpoint + constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-
-
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     ask_at("http://127.0.0.1:9", monkeypatch)  # where nobody listens
 
@@ -88,8 +81,7 @@ def test_config_model_and_tokenizer_are_those_of_the_repository(
     local = NystromformerTokenizer.from_pretrained(checkpoint)
     assert tokenizer("Paris is the [MASK].") == local("Paris is the [MASK].")
     assert tokenizer.config == local.config
-    fetched = {request.split()[-1] for request in hub.requests if request.startswith("GET")}
-    assert fetched == {
+    assert {request.split()[3] for request in hub.requests if len(request.split()) == 4} == {
         *("config.json", "model.safetensors"),
         *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     }
@@ -131,7 +123,7 @@ def test_what_is_in_the_cache_is_not_fetched_again_and_needs_no_network(
     hub.requests.clear()
     assert_same(NystromformerForMaskedLM.from_pretrained(NAME, **where), first)
     NystromformerTokenizer.from_pretrained(NAME, **where)
-    assert hub.requests == [f"HEAD {NAME} main config.json", f"HEAD {NAME} main tokenizer.json"]
+    assert set(hub.requests) == {f"GET {NAME} main"}  # whether it is still the same commit
     hub.requests.clear()
     assert_same(NystromformerForMaskedLM.from_pretrained(NAME, local_files_only=True, **where), first)
     no_network(monkeypatch)
@@ -225,7 +217,7 @@ def test_files_that_a_repository_lacks(hub: Hub, checkpoint: Path, where: dict[s
     (checkpoint / "model.safetensors").unlink()
     hub.add(NAME, checkpoint)
     fails(NystromformerTokenizer.from_pretrained, FileNotFoundError, f"{NAME} on .* has no tokenizer.json", **where)
-    found = fails(NystromformerModel.from_pretrained, FileNotFoundError, "has neither model.safetensors nor ", **where)
+    found = fails(NystromformerModel.from_pretrained, FileNotFoundError, "has no model.safetensors", **where)
     assert "convert" not in found
 
 

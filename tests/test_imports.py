@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ LOADED_WHEN_USED = (
     "cupy",
     "tokenizers",
     "huggingface_hub",
+    "filelock",
     "matplotlib",
     "tqdm",
     "threadpoolctl",
@@ -26,12 +28,20 @@ LOADED_WHEN_USED = (
 
 ROOMS = [
     "array_module",
-    "parallel",
+    "fast",
+    "activations",
+    "losses",
+    "definition",
+    "progress",
     "files",
     "growing",
     "hub",
-    "functional",
     "config",
+    "fast.toeplitz",
+    "fast.skip",
+    "fast.on_numpy",
+    "fast.on_device",
+    "functional",
     "outputs",
     "checkpoint",
     "torch_archive",
@@ -46,7 +56,10 @@ ROOMS = [
     "cli",
     "__main__",
 ]
-"""From the ground up: each imports from those before it. ``__init__`` is the door and holds no code."""
+"""From the ground up: each imports from those before it. ``__init__`` is the door and holds no code.
+
+The switch for speed, ``fast``, knows its rooms by name alone: the twins in them stand on the definitions.
+"""
 
 
 def sources() -> list[Path]:
@@ -82,7 +95,8 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
 def room(module: str) -> str | None:
     """Return the room of ``nystrom_np.room.…``; None for what is not one."""
     parts = module.split(".")
-    return parts[1] if parts[0] == "nystrom_np" and len(parts) > 1 and parts[1] in ROOMS else None
+    names = [".".join(parts[1:3]), ".".join(parts[1:2])] if parts[0] == "nystrom_np" else []
+    return next((name for name in names if name in ROOMS), None)
 
 
 def test_importing_the_package_loads_nothing_that_is_only_sometimes_needed() -> None:
@@ -109,10 +123,11 @@ def test_no_file_imports_a_framework(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_room_imports_only_from_those_below_it(path: Path) -> None:
-    here = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    if here == "__init__":
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts == ("__init__",):
         return
-    assert here in ROOMS, f"{here} has no place in the order of rooms"
+    here = room(".".join(("nystrom_np", *parts)))
+    assert here is not None, f"{path.name} has no place in the order of rooms"
     for module, _ in imports(path):
         there = room(module)
         if there is not None and there != here:
@@ -123,6 +138,39 @@ def test_a_room_imports_only_from_those_below_it(path: Path) -> None:
 def test_what_is_heavy_is_imported_where_it_is_used(path: Path) -> None:
     at_once = {module.split(".")[0] for module, at_import in imports(path) if at_import}
     assert at_once.isdisjoint(LOADED_WHEN_USED)
+
+
+def test_the_page_is_a_page() -> None:
+    """The definition is read in ten minutes, and knows nothing but formulas: no module by name, no class, no buffer."""
+    text = (PACKAGE / "definition.py").read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    documented = {line for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                  for line in range(node.lineno, node.end_lineno + 1)}  # fmt: skip
+    lines = text.splitlines()
+    code = [line for number, line in enumerate(lines, 1) if number not in documented and line.split("#")[0].strip()]
+    assert len(lines) <= 270
+    assert len(code) <= 170
+    words = {node.id if isinstance(node, ast.Name) else node.attr for node in ast.walk(tree)
+             if isinstance(node, ast.Name | ast.Attribute)}  # fmt: skip
+    assert words.isdisjoint(
+        {"np", "numpy", "cupy", "jax", "astype", "parallel_map", "float32", "float16", "isinstance"}
+    )
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert not [
+        word for node in ast.walk(tree) if isinstance(node, ast.Call) for word in node.keywords if word.arg == "out"
+    ]
+
+
+BRANCHES = r"\bis (not )?np\b|__name__ [!=]=|_is_cupy\("
+
+
+def test_few_branches_on_the_module_of_an_array() -> None:
+    """What is fast somewhere is chosen by the switch; what is left is about where arrays lie."""
+    found = [(path.relative_to(PACKAGE).as_posix(), line) for path in sources()
+             for line in path.read_text(encoding="utf-8").splitlines()
+             if re.search(BRANCHES, line) and not line.startswith(("if __name__", "def "))]  # fmt: skip
+    assert len(found) <= 7, found
+    assert {place for place, _ in found}.isdisjoint({"definition.py", "functional.py", "model/heads.py"})
 
 
 def test_only_one_file_knows_cupy() -> None:

@@ -206,7 +206,7 @@ def test_a_head_that_is_not_in_the_file_is_refused(checkpoints: Path) -> None:
     [
         ("fly", {}, ValueError, "task must be one of fill-mask, .*ner; found 'fly'"),
         (None, {}, ValueError, "found None"),
-        ("fill-mask", {"top": 5}, TypeError, "fill-mask has the options top_k, targets, tokenizer_kwargs; found 'top'"),
+        ("fill-mask", {"top": 5}, TypeError, "the options top_k, targets, tokenizer_kwargs, batch.*; found 'top'"),
         ("fill-mask", {"top_k": 0}, ValueError, "top_k must be a positive integer; found 0"),
         ("fill-mask", {"top_k": True}, ValueError, "top_k must be a positive integer; found True"),
         ("fill-mask", {"targets": []}, ValueError, r"none of the targets is a token: \[\]"),

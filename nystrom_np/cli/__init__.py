@@ -1,9 +1,9 @@
 """The command ``nystrom-np``.
 
-A command is a function ``add_…(commands)`` that registers its parser; ``COMMANDS`` lists them all.
+For each command there is a function ``add_…(commands)`` that registers its parser; ``COMMANDS`` lists them.
 
-Exit codes: 0, it went well; 1, a result differs from the reference's; 2, a wrong argument or file, with one
-line on standard error that says which; 130, interrupted.
+Exit codes: 0, success; 1, a result differs from the reference's; 2, a wrong argument or file, which one line on
+standard error names; 130, interrupted.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        What follows the command's name; what the process was given, by default.
+        The arguments after ``nystrom-np``; by default those of the process.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     2
     """
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that cannot write ö is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # print ? where the terminal has no ö, in place of an error
     try:
         options = _parser().parse_args(arguments)
         with warnings.catch_warnings():
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read the output has seen enough. Python flushes once more when it ends: into nothing.
+        # The reader of the pipe has closed it. Python flushes again when it ends, which must go to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nystrom_np.cli.common import AGREES, Commands, add_options, add_overrides, overrides, positive
-from nystrom_np.cli.inputs import Inputs, given, records_of, texts_of, whole
+from nystrom_np.cli.inputs import Inputs, records_of, texts_given, texts_of, whole_text
 from nystrom_np.pipelines import pipeline
 
 TEXTS = "a line each of --file or of standard input by default"
@@ -88,13 +88,13 @@ def _add(commands: Commands, task: str, what: str) -> argparse.ArgumentParser:
 
 
 def _texts(options: argparse.Namespace) -> Inputs:
-    return given(options.text) if options.text else texts_of(options.file)
+    return texts_given(options.text) if options.text else texts_of(options.file)
 
 
 def _questions(options: argparse.Namespace) -> Inputs:
     if options.question is None:
         return records_of(options.file)
-    context = whole(options.file) if options.context is None else options.context
+    context = whole_text(options.file) if options.context is None else options.context
     return Inputs([("the question", {"question": options.question, "context": context})])
 
 
@@ -105,7 +105,7 @@ def _prompts(options: argparse.Namespace) -> Inputs:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    """Answer one input after the other. With ``--json`` a line each, which holds what the pipeline returns."""
+    """Print the answer to each input; with ``--json``, what the pipeline returns, one line each."""
     pipe = pipeline(
         options.task,
         options.model,
@@ -118,7 +118,7 @@ def _answer(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(answer, ensure_ascii=False, allow_nan=False))
             continue
-        if inputs.several and options.task != "text-classification":  # which shows the text beside its label
+        if inputs.several and options.task != "text-classification":  # its answers show the text beside the label
             print(("\n" if number else "") + textwrap.shorten(in_full(item), 100, placeholder=" …"))
         print("\n".join(described(pipe, item, answer)))
     return AGREES
@@ -127,29 +127,29 @@ def _answer(options: argparse.Namespace) -> int:
 def _answers(pipe: Any, inputs: Inputs, chosen: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield each input with its answer."""
     if chosen.get("aggregation_strategy", "none") != "none":
-        chosen["stride"] = pipe.tokenizer.model_max_length // 4  # so that the end of a long text is labelled too
+        chosen["stride"] = pipe.longest // 4  # windows, so that all of a long text is labelled
     waiting: deque[Any] = deque()
 
-    def noted() -> Iterator[Any]:
+    def remembered() -> Iterator[Any]:
         for item in inputs:
             waiting.append(item)
             yield item
 
-    answers = pipe(noted(), **chosen)
+    answers = pipe(remembered(), **chosen)
     while True:
         try:
             answer = next(answers, None)
         except (ValueError, TypeError, IndexError) as error:
             if not inputs.several or inputs.place is None:
                 raise
-            raise ValueError(f"{inputs.place}: {error}") from error  # a pipeline refuses an input as it reads it
+            raise ValueError(f"{inputs.place}: {error}") from error  # a pipeline refuses an input when it reads it
         if answer is None:
             return
         yield waiting.popleft(), answer
 
 
 def described(pipe: Any, item: Any, answer: Any) -> list[str]:
-    """Return the lines that show a person what a pipeline answers."""
+    """Return an answer of a pipeline as lines of text."""
     return DESCRIBE[pipe.task](pipe, item, answer)
 
 
@@ -165,7 +165,8 @@ def _labels(pipe: Any, item: Any, answer: Any) -> list[str]:
 
 def _entities(pipe: Any, item: Any, answer: Any) -> list[str]:
     return [
-        f"{one['score']:6.1%}  {one.get('entity_group') or one['entity']:<8} {item[one['start'] : one['end']].strip()}"
+        f"{one['score']:6.1%}  {one.get('entity_group', one.get('entity')):<8} "
+        f"{item[one['start'] : one['end']].strip()}"
         for one in answer
     ]
 
@@ -201,5 +202,5 @@ def _list(answer: Any) -> list[dict[str, Any]]:
 
 
 def in_full(item: Any) -> str:
-    """Return the texts of an input as one; not the choices, which its answer names."""
+    """Return the texts of an input as one, without choices: the answer shows those."""
     return item if isinstance(item, str) else " | ".join(text for text in item.values() if isinstance(text, str))

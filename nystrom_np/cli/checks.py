@@ -87,7 +87,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _worst(comparisons: Iterable[Comparison]) -> dict[str, Comparison]:
-    """Return for each dtype the comparison whose difference is largest, measured by what is allowed."""
+    """Return for each dtype the comparison whose difference is the largest share of what is allowed."""
     worst: dict[str, Comparison] = {}
     for item in comparisons:
         if item.dtype == "int64" and item.agrees:

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, options, and how results are printed."""
+"""What the commands share: exit codes, options, and printing of JSON."""
 
 import argparse
 import json
@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 AGREES, DIFFERS, WRONG, BROKEN_PIPE, INTERRUPTED = 0, 1, 2, 141, 130
 
 Commands = Any
-"""What ``add_subparsers`` returns: argparse keeps its type to itself."""
+"""What ``add_subparsers`` returns, a type that argparse does not publish."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with an argument, and ends with code 2."""
+    """A parser that says in one line what is wrong with an argument, and exits with code 2."""
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 def add_options(
     parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace], int], dtypes: Sequence[str] = ()
 ) -> None:
-    """Give a command what it runs, ``--json``, and if it computes, ``--dtype`` and ``--device``."""
+    """Give a command its function and ``--json``, and if there are dtypes, ``--dtype`` and ``--device``."""
     parser.set_defaults(run=run)
     parser.add_argument("--json", action="store_true", help="print JSON")
     if dtypes:
@@ -31,27 +31,27 @@ def add_options(
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Give a command the fields of the configuration that choose between exact and Nyström attention."""
-    given = parser.add_argument_group(
+    """Give a command options for the fields of the configuration that choose exact or Nyström attention."""
+    group = parser.add_argument_group(
         "attention", "exact if both are equal; by default what the checkpoint's config.json says"
     )
-    given.add_argument("--num-landmarks", type=positive, metavar="M", help="landmarks of Nyström attention")
-    given.add_argument("--segment-means-seq-len", type=positive, metavar="L", help="the length it was made for")
+    group.add_argument("--num-landmarks", type=positive, metavar="M", help="landmarks of Nyström attention")
+    group.add_argument("--segment-means-seq-len", type=positive, metavar="L", help="the length it was made for")
 
 
 def overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields that were given."""
+    """Return the fields of `add_overrides` that were given."""
     names = ("num_landmarks", "segment_means_seq_len")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
 def positive(text: str) -> int:
-    """Return a positive whole number that is given as an argument."""
+    """Parse an argument that has to be a positive whole number."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one object."""
+    """Print an object as JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

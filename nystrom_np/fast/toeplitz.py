@@ -16,6 +16,13 @@ def windows(
     """What the Toeplitz products of positions start … stop see: overlapping views of them and their margins.
 
     Outside the sequence there are zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> seen = windows(np.ones((1, 5, 1)), start=0, stop=5, size=3)
+    >>> seen.shape, seen[0, 0, :3, 0]
+    ((1, 1, 66, 1), array([0., 1., 1.]))
     """
     xp = get_array_module(value)
     *heads, length, dim = value.shape
@@ -34,6 +41,13 @@ def toeplitz(filters: Float[Array, "heads size"]) -> Float[Array, "heads outputs
     """The banded matrix T[t, t + s] = w[s] of each filter, which turns inputs into outputs.
 
     Rows that begin with the filter, read again as if they were one shorter: each begins one place later than the last.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> toeplitz(np.array([[1.0, 2.0, 3.0]]))[0, :2, :5]
+    array([[1., 2., 3., 0., 0.],
+           [0., 1., 2., 3., 0.]])
     """
     xp = get_array_module(filters)
     outputs, (heads, size) = OUTPUTS, filters.shape

@@ -8,15 +8,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nystrom_np.array_module import Array, array_module_of, device_of, get_array_module, to_device, to_numpy
+from nystrom_np.array_module import Array, array_module_of, device_of, to_device, to_numpy
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import using_threads
 from nystrom_np.hub import local_folder
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, tree
-from nystrom_np.model.prediction import batches, delayed, pad, split, start_return, with_progress
+from nystrom_np.model.prediction import batches, delayed, pad, split, start_return
 from nystrom_np.outputs import ModelOutput
+from nystrom_np.progress import with_progress
 
 __all__ = ["NystromformerPreTrainedModel"]
 
@@ -79,6 +80,7 @@ class NystromformerPreTrainedModel:
         dtype: Any = "float32",
         device: str = "cpu",
         *,
+        torch_dtype: Any = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
@@ -96,6 +98,8 @@ class NystromformerPreTrainedModel:
             lie in the memory-mapped file and not copied.
         device : str
             ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        torch_dtype
+            The dtype under the name that it has in transformers 4, also as one of torch's.
         revision, cache_dir, local_files_only
             Of a repository: see :func:`nystrom_np.hub.local_folder`.
         **config_overrides
@@ -117,7 +121,7 @@ class NystromformerPreTrainedModel:
         UserWarning
             If a head's parameters are not in the file (they are then drawn), or the file has another head.
         """
-        dtype = _checked_dtype(dtype)
+        dtype = _checked_dtype(dtype if torch_dtype is None else torch_dtype)
         array_module_of(device)  # a device that cannot be used is an error before anything is read
         folder = local_folder(folder, "weights", revision, cache_dir, local_files_only)
         config = NystromformerConfig.from_pretrained(folder, **config_overrides)
@@ -223,9 +227,7 @@ class NystromformerPreTrainedModel:
         Examples
         --------
         >>> from nystrom_np import NystromformerConfig, NystromformerModel
-        >>> config = NystromformerConfig(
-        ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-        ... )
+        >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
         >>> model = NystromformerModel(config)
         >>> [out.last_hidden_state.shape for out in model.predict({"input_ids": [[7, 3, 9], [7, 3]]})]
         [(1, 3, 8), (1, 2, 8)]
@@ -244,7 +246,7 @@ class NystromformerPreTrainedModel:
                 yield start_return(record), arguments["attention_mask"]
 
         def results() -> Iterator[Any]:
-            in_flight = 0 if get_array_module(self._home) is np else 1
+            in_flight = 0 if self.device == "cpu" else 1
             for finished, mask in delayed(begun(), in_flight):
                 record = finished()
                 if self.choices:
@@ -294,7 +296,7 @@ def _cast(value: Any, dtype: np.dtype) -> Any:
 
 def _checked_dtype(dtype: Any) -> np.dtype:
     try:
-        checked = np.dtype(dtype)
+        checked = np.dtype(str(dtype).removeprefix("torch.") if "torch" in type(dtype).__module__ else dtype)
     except TypeError:
         checked = None
     if checked is None or checked.name not in DTYPES or dtype is None:

@@ -38,21 +38,9 @@ class Padded:
 class Packed(Padded):
     """Where the tokens of a packed batch belong.
 
-    Parameters
-    ----------
-    real : numpy array of booleans, (B, L)
-        The padded batch: which positions are real.
-    like : array
-        Beside which the indices are to lie.
-
-    Attributes
-    ----------
-    order : list of int
-        The sequences that have a token, the longest first.
-    segments : list of slice
-        Their positions in the packed row.
-    rows, columns : arrays of integers, (N,)
-        The place of each packed token in the padded batch.
+    Of ``real``, booleans (B, L) on the host, it keeps ``order``, the sequences that have a token, the longest first;
+    ``segments``, their positions in the packed row; and ``rows`` and ``columns``, (N,), the place of each packed token
+    in the padded batch, beside an array.
 
     Examples
     --------
@@ -123,7 +111,15 @@ class Packed(Padded):
 def collect(
     config: NystromformerConfig, layout: Padded, states: list[Array], attentions: list[Any]
 ) -> tuple[tuple[Array, ...] | None, tuple[Array, ...] | None]:
-    """Return the hidden states and attentions that a configuration asks for, each in its place, or None."""
+    """Return the hidden states and attentions that a configuration asks for, each in its place, or None.
+
+    Examples
+    --------
+    >>> states = [np.zeros((1, 2, 4))] * 3
+    >>> hidden, attentions = collect(NystromformerConfig(output_hidden_states=True), Padded(), states, [])
+    >>> len(hidden), attentions
+    (3, None)
+    """
     hidden = tuple(layout.unpack(state) for state in states) if config.output_hidden_states else None
     if not config.output_attentions:
         return hidden, None

@@ -9,7 +9,7 @@
 import os
 from typing import Any
 
-from nystrom_np.pipelines.base import Pipeline, trained_length
+from nystrom_np.pipelines.base import Pipeline, check_choice, trained_length
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.fill_mask import FillMaskPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
@@ -55,6 +55,11 @@ def pipeline(
     dtype: Any = "float32",
     batch_size: Any = 32,
     model_kwargs: Any = None,
+    *,
+    revision: Any = None,
+    torch_dtype: Any = None,
+    framework: Any = None,
+    use_fast: Any = True,
     **options: Any,
 ) -> Any:
     """Make a pipeline.
@@ -69,14 +74,20 @@ def pipeline(
         checkpoint that comes with the package.
     tokenizer : str, path or NystromformerTokenizer, optional
         By default that of the checkpoint.
-    device : str or int
-        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; -1 and N mean the same. A model that is given stays where it is.
+    device : str or int, optional
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; None or -1, and N mean the same. A model that is given stays where it is.
     dtype : {"float32", "float64", "float16"}
         Of a checkpoint's parameters in memory.
     batch_size : int
         How many sequences are read and held at a time.
     model_kwargs : dict, optional
         Further arguments of ``from_pretrained``, such as ``{"num_landmarks": 32}``, to override the configuration.
+    revision : str, optional
+        Of a repository: see :func:`nystrom_np.hub.local_folder`.
+    torch_dtype : str or dtype, optional
+        Another name of `dtype`.
+    framework : {None, "pt"}
+        Without effect, as is `use_fast`: there is one framework here, and one kind of tokenizer.
     **options
         Of the task: see ``FillMaskOptions`` and its like. Each call may say otherwise.
 
@@ -104,11 +115,16 @@ def pipeline(
     name = ALIASES.get(task, task) if isinstance(task, str) else task
     if name not in TASKS:
         raise ValueError(f"task must be one of {', '.join([*TASKS, *ALIASES])}; found {task!r}")
+    check_choice("framework", framework, (None, "pt"))
     cls = TASKS[name]
     model = shipped_weights() / SHIPPED[cls] if model is None else model
     if isinstance(model, str | os.PathLike):
-        tokenizer = model if tokenizer is None else tokenizer
-        model = load_whole(cls.head, model, dtype, _device(device), **(model_kwargs or {}))
+        dtype = dtype if torch_dtype is None else torch_dtype
+        at = {} if revision is None else {"revision": revision}
+        folder, arguments = model, {"dtype": dtype, "device": _device(device)} | at | (model_kwargs or {})
+        model = load_whole(cls.head, folder, **arguments)
+        if tokenizer is None:
+            tokenizer = NystromformerTokenizer.from_pretrained(folder, revision=revision)
     if tokenizer is None:
         raise ValueError(f"{name} needs a tokenizer beside a model that is not a folder")
     if isinstance(tokenizer, str | os.PathLike):
@@ -117,6 +133,8 @@ def pipeline(
 
 
 def _device(device: Any) -> str:
+    if device is None:
+        return "cpu"
     if isinstance(device, int) and not isinstance(device, bool):
         return "cpu" if device == -1 else f"cuda:{device}"
     return str(device)

@@ -1,8 +1,11 @@
 """What all pipelines do: many inputs in, one answer each out, in order, reading little ahead."""
 
+import os
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
@@ -11,11 +14,11 @@ from nystrom_np.array_module import to_numpy
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.functional import softmax
 from nystrom_np.model.prediction import split
-from nystrom_np.tokenization import NystromformerTokenizer
+from nystrom_np.tokenization import NystromformerTokenizer, whole_characters
 
-__all__ = ["Pipeline", "trained_length"]
+__all__ = ["Pipeline", "PipelineOptions", "trained_length"]
 
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound="PipelineOptions")
 
 Encoding = dict[str, Any]
 """``input_ids``, ``attention_mask`` and ``token_type_ids`` of one sequence, or of the choices of one question."""
@@ -48,6 +51,32 @@ def trained_length(config: NystromformerConfig) -> int | None:
         return None
     landmarks = config.num_landmarks
     return landmarks * (config.segment_means_seq_len // landmarks) or None
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """Options of every pipeline.
+
+    Attributes
+    ----------
+    batch_size : int
+        How many sequences are read and held at a time. No answer depends on it.
+    num_workers : int, optional
+        Without effect: texts are tokenised as they are read.
+    """
+
+    batch_size: Any = 32
+    num_workers: Any = None
+
+    def __post_init__(self) -> None:
+        check_count("batch_size", self.batch_size)
+        object.__setattr__(self, "batch_size", int(self.batch_size))
+
+    def lowered(self, name: str) -> None:
+        """Take the name of a choice in capitals, too."""
+        value = getattr(self, name)
+        if isinstance(value, str):
+            object.__setattr__(self, name, value.lower())
 
 
 class Pipeline(Generic[Options]):
@@ -83,27 +112,61 @@ class Pipeline(Generic[Options]):
             raise ValueError(f"{self.task} needs a trained head; {', '.join(model.initialised)} were not in the file")
         if not isinstance(tokenizer, NystromformerTokenizer):
             raise TypeError(f"tokenizer must be a NystromformerTokenizer; found {type(tokenizer).__name__}")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size must be a positive integer; found {batch_size!r}")
         self.model = model
         self.tokenizer: NystromformerTokenizer = tokenizer
-        self.batch_size = batch_size
-        self.chosen = self._choose(self.options(), options)
+        self.chosen = self._choose(self.options(), {"batch_size": batch_size, **options})
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """Answer.
 
         Parameters
         ----------
-        inputs : one input, a list of them, or an iterator
+        inputs : one input, a list of them, an iterator, or a dataset
+            The last is anything with a length and items by number.
         **options
-            Of the task.
+            Of the task, and those of :class:`PipelineOptions`.
 
         Returns
         -------
-        the answer, or a list of answers, or for an iterator an iterator over answers
+        the answer, or a list of answers, or for an iterator or a dataset an iterator over answers
         """
         return self._respond(inputs, self._choose(self.chosen, options))
+
+    def predict(self, inputs: Any) -> Any:
+        """Answer: the call under the name that scikit-learn gives it.
+
+        Parameters
+        ----------
+        inputs : one input, a list of them, an iterator, or a dataset
+
+        Returns
+        -------
+        as the call
+        """
+        return self(inputs)
+
+    transform = predict
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the model and the tokenizer into a folder, from which a pipeline can be made again.
+
+        Parameters
+        ----------
+        folder : str or path
+            Made if it does not exist.
+        """
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    @property
+    def batch_size(self) -> int:
+        """How many sequences are read and held at a time, where a call says nothing else."""
+        return int(self.chosen.batch_size)
+
+    @property
+    def longest(self) -> int:
+        """The tokens that a sequence may have: as many as both the tokenizer and the model take."""
+        return min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
 
     def encode(self, item: Any, options: Options) -> tuple[Any, list[Encoding]]:
         """Return what :meth:`answer` will want to know of an input, and the sequences to run for it."""
@@ -114,38 +177,55 @@ class Pipeline(Generic[Options]):
         raise NotImplementedError
 
     def _choose(self, before: Options, given: dict[str, Any]) -> Options:
-        names = [field.name for field in fields(self.options)]  # type: ignore[arg-type]
+        common = [field.name for field in fields(PipelineOptions)]
+        names = [field.name for field in fields(self.options) if field.name not in common]
         for name in given:
-            if name not in names:
-                raise TypeError(f"{self.task} has the options {', '.join(names)}; found {name!r}")
-        return replace(before, **given)  # type: ignore[type-var]
+            if name not in (*names, *common):
+                raise TypeError(f"{self.task} has the options {', '.join([*names, *common])}; found {name!r}")
+        return replace(before, **{name: given[name] for name in given if name not in common or given[name] is not None})
 
     def _respond(self, inputs: Any, options: Options) -> Any:
         if isinstance(inputs, list | tuple):
-            return list(self._answers(inputs, options))
+            return list(self._answers(inputs, options, "inputs[{}]: "))
         if isinstance(inputs, Iterator):
             return self._answers(inputs, options)
+        if (
+            not isinstance(inputs, str | bytes | Mapping)
+            and hasattr(inputs, "__len__")
+            and hasattr(inputs, "__getitem__")
+        ):
+            return self._answers((inputs[i] for i in range(len(inputs))), options, "inputs[{}]: ")
         [answer] = self._answers([inputs], options)
         return answer
 
-    def _answers(self, inputs: Iterable[Any], options: Options) -> Iterator[Any]:
+    def _answers(self, inputs: Iterable[Any], options: Options, place: str = "") -> Iterator[Any]:
         waiting: deque[tuple[Any, int]] = deque()  # what is known of each input that was read, and its sequences
 
         def encodings() -> Iterator[Encoding]:
-            for item in inputs:
-                known, rows = self.encode(item, options)
-                self._check_lengths(rows)
+            for number, item in enumerate(inputs):
+                known, rows = self._encoded(item, options, place.format(number))
                 waiting.append((known, len(rows)))
                 yield from rows
 
         outputs: list[Any] = []
-        for output in self._outputs(encodings()):
+        for output in self._outputs(encodings(), options.batch_size):
             outputs.append(output)
             known, count = waiting[0]
             if len(outputs) == count:
                 waiting.popleft()
                 yield self.answer(known, outputs, options)
                 outputs = []
+
+    def _encoded(self, item: Any, options: Options, place: str) -> tuple[Any, list[Encoding]]:
+        """Return what :meth:`encode` does; errors say which input of several is meant."""
+        try:
+            known, rows = self.encode(item, options)
+            self._check_lengths(rows)
+        except (ValueError, TypeError) as error:
+            if not place or type(error) not in (ValueError, TypeError):
+                raise
+            raise type(error)(f"{place}{error}") from error
+        return known, rows
 
     def _check_lengths(self, rows: list[Encoding]) -> None:
         """Refuse what is too long when it is read, so that the error comes with the input that it is about."""
@@ -154,18 +234,44 @@ class Pipeline(Generic[Options]):
         if longest > limit:
             raise ValueError(f"an input has {longest} tokens, more than the model's {limit} positions")
 
-    def _outputs(self, encodings: Iterator[Encoding]) -> Iterator[Any]:
-        """Run the model over sequences; each output is that of its sequence alone, without padding."""
+    def _tokenized(self, text: Any, text_pair: Any = None, **arguments: Any) -> Any:
+        """Tokenise a text. Where it is to be cut or filled up and no length is given, to :attr:`longest`."""
+        cuts = arguments.get("truncation") not in (None, False, "do_not_truncate")
+        if (cuts or arguments.get("padding") == "max_length") and arguments.get("max_length") is None:
+            arguments["max_length"] = self.longest
+        return self.tokenizer(text, text_pair, **arguments)
+
+    def _inputs(self, window: Any) -> Encoding:
+        """Return what the model takes, of an encoding of the tokenizers library."""
+        values = {"input_ids": window.ids, "attention_mask": window.attention_mask, "token_type_ids": window.type_ids}
+        return {name: row for name, row in values.items() if name in self.tokenizer.model_input_names}
+
+    def _outputs(self, encodings: Iterator[Encoding], batch_size: int) -> Iterator[Any]:
+        """Run the model over sequences; each output is that of its sequence alone.
+
+        Of several at a time, if they may be: padding that a call asked for has its influence, as padding to the
+        trained length has, and with the original initial value of the inverse the others of a batch have.
+        """
         length = trained_length(self.model.config)
-        if length is None:
-            yield from self.model.predict(encodings, self.batch_size, progress=False)
-            return
-        for encoding in encodings:  # one by one: with the original initial value of the inverse, others have a say
-            arguments = {name: self._padded(name, row, length)[None] for name, row in encoding.items()}
-            record = self.model(**arguments, return_dict=True)
-            if not self.model.choices:
-                [record] = split(record, arguments["attention_mask"], self.model.config, self.model.per_token)
-            yield record
+        for alone, group in groupby(encodings, lambda row: length is not None or self._is_padded(row)):
+            if alone:
+                yield from (self._run_alone(row, length or 0) for row in group)
+            else:
+                yield from self.model.predict(group, batch_size, progress=False)
+
+    def _is_padded(self, row: Encoding) -> bool:
+        return not self.model.choices and 0 in row.get("attention_mask", ())
+
+    def _run_alone(self, row: Encoding, length: int) -> Any:
+        """Run the model over one sequence, filled up to a length; the output is without what was filled up."""
+        own = np.ones(np.shape(row["input_ids"]), np.int64)
+        row = {"attention_mask": own, **row}
+        arguments = {name: self._padded(name, values, length)[None] for name, values in row.items()}
+        record = self.model(**arguments, return_dict=True)
+        if not self.model.choices:
+            own = self._padded("attention_mask", own, length)[None]
+            [record] = split(record, own, self.model.config, self.model.per_token)
+        return record
 
     def _padded(self, name: str, row: Any, length: int) -> np.ndarray:
         array = np.asarray(row)
@@ -176,11 +282,6 @@ class Pipeline(Generic[Options]):
         return np.pad(array, width, constant_values=fill)
 
 
-def model_inputs(window: Any) -> Encoding:
-    """Return what the model takes, of an encoding of the tokenizers library."""
-    return {"input_ids": window.ids, "attention_mask": window.attention_mask, "token_type_ids": window.type_ids}
-
-
 def probabilities(logits: Any) -> np.ndarray:
     """Softmax over the last axis, in float64 on the CPU."""
     return softmax(to_numpy(logits).astype(np.float64))
@@ -188,7 +289,7 @@ def probabilities(logits: Any) -> np.ndarray:
 
 def check_count(name: str, value: Any) -> None:
     """Refuse what is not a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a positive integer; found {value!r}")
 
 
@@ -199,15 +300,20 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 
 
 def check_text(name: str, value: Any) -> str:
-    """Return a text that must be one."""
+    """Return a text that must be one, without halves of characters, so that places in it are those of tokens."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str; found {type(value).__name__} {value!r:.60}")
-    return value
+    return whole_characters(value)
+
+
+def deprecated(name: str, instead: str) -> None:
+    """Warn of an option under an older name."""
+    warnings.warn(f"{name} is an older name: {instead}", UserWarning, stacklevel=5)
 
 
 def check_item(item: Any, names: Sequence[str]) -> list[Any]:
-    """Return the values of a mapping that must have exactly these keys."""
-    if not isinstance(item, Mapping) or set(item) != set(names):
+    """Return the values of a mapping that must have these keys, and may have others."""
+    if not isinstance(item, Mapping) or not set(item) >= set(names):
         wrong(item, names)
     return [item[name] for name in names]
 

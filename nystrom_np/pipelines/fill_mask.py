@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from nystrom_np.model import NystromformerForMaskedLM
-from nystrom_np.pipelines.base import Encoding, Pipeline, check_count, check_text, probabilities
+from nystrom_np.pipelines.base import Encoding, Pipeline, PipelineOptions, check_count, check_text, probabilities
 
 __all__ = ["FillMaskOptions", "FillMaskPipeline"]
 
 
 @dataclass(frozen=True)
-class FillMaskOptions:
+class FillMaskOptions(PipelineOptions):
     """Options of ``fill-mask``.
 
     Attributes
@@ -33,6 +33,7 @@ class FillMaskOptions:
     tokenizer_kwargs: Any = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_count("top_k", self.top_k)
         if not isinstance(self.tokenizer_kwargs, Mapping):
             raise TypeError(f"tokenizer_kwargs must be a mapping; found {self.tokenizer_kwargs!r}")
@@ -84,13 +85,12 @@ class FillMaskPipeline(Pipeline[FillMaskOptions]):
         return answers[0] if isinstance(inputs, list) and len(inputs) == 1 else answers
 
     def encode(self, item: Any, options: FillMaskOptions) -> tuple[list[int], list[Encoding]]:
-        """Tokenise a text; what is known of it are its ids, without padding."""
-        encoding = self.tokenizer(check_text("an input", item), **options.tokenizer_kwargs)
+        """Tokenise a text; what is known of it are its ids."""
+        encoding = self._tokenized(check_text("an input", item), **options.tokenizer_kwargs)
         if self.tokenizer.mask_token_id not in encoding.input_ids:
             absent = self.tokenizer.mask_token or "mask, nor has the tokenizer"
             raise ValueError(f"the text has no {absent}: {item!r:.60}")
-        real = zip(encoding.input_ids, encoding.attention_mask, strict=True)
-        return [index for index, mask in real if mask], [encoding]
+        return encoding.input_ids, [encoding]
 
     def answer(self, known: list[int], outputs: list[Any], options: FillMaskOptions) -> Any:
         """Rank the tokens at each mask."""

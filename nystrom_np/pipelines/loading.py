@@ -68,7 +68,7 @@ def load_whole(
     ValueError: ...masked-lm holds no NystromformerForQuestionAnswering: ... are missing
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it warns of what is an error here
+        warnings.filterwarnings("ignore", "parameters of ", UserWarning)  # of what is an error here
         model = head.from_pretrained(folder, dtype=dtype, device=device, **config_overrides)
     if model.initialised:
         raise ValueError(f"{folder} holds no {head.__name__}: {', '.join(model.initialised)} are missing")

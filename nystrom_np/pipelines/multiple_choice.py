@@ -6,13 +6,21 @@ from typing import Any
 import numpy as np
 
 from nystrom_np.model import NystromformerForMultipleChoice
-from nystrom_np.pipelines.base import Encoding, Pipeline, check_count, check_item, check_text, probabilities
+from nystrom_np.pipelines.base import (
+    Encoding,
+    Pipeline,
+    PipelineOptions,
+    check_count,
+    check_item,
+    check_text,
+    probabilities,
+)
 
 __all__ = ["MultipleChoiceOptions", "MultipleChoicePipeline"]
 
 
 @dataclass(frozen=True)
-class MultipleChoiceOptions:
+class MultipleChoiceOptions(PipelineOptions):
     """Options of ``multiple-choice``.
 
     Attributes
@@ -24,6 +32,7 @@ class MultipleChoiceOptions:
     top_k: Any = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.top_k is not None:
             check_count("top_k", self.top_k)
 

@@ -1,6 +1,6 @@
 """``question-answering``: where in a text the answer to a question stands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ from nystrom_np.model import NystromformerForQuestionAnswering
 from nystrom_np.pipelines.base import (
     Encoding,
     Pipeline,
+    PipelineOptions,
     check_choice,
     check_count,
     check_item,
     check_text,
-    model_inputs,
+    deprecated,
     trained_length,
 )
 
@@ -27,7 +28,7 @@ LONGEST_WINDOW, LONGEST_STRIDE = 384, 128
 
 
 @dataclass(frozen=True)
-class QuestionAnsweringOptions:
+class QuestionAnsweringOptions(PipelineOptions):
     """Options of ``question-answering``.
 
     Attributes
@@ -48,6 +49,9 @@ class QuestionAnsweringOptions:
         Whether "there is none" is an answer too: the empty text, from 0 to 0.
     align_to_words : bool
         Whether an answer consists of whole words.
+    padding : bool or str
+        ``"max_length"`` fills windows up to `max_seq_len`, which has a share in the answer unless ``masking`` is
+        "invariant".
     """
 
     top_k: Any = 1
@@ -57,8 +61,10 @@ class QuestionAnsweringOptions:
     max_answer_len: Any = 15
     handle_impossible_answer: Any = False
     align_to_words: Any = True
+    padding: Any = "do_not_pad"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("top_k", "max_question_len", "max_answer_len"):
             check_count(name, getattr(self, name))
         if self.max_seq_len is not None:
@@ -80,7 +86,9 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
     -----
     Names, shapes and values are those of ``QuestionAnsweringPipeline`` in transformers 4.37.2. There, answers of
     score 0 that end before they begin may fill up the list; here it is shorter. There, ``max_question_len`` is
-    without effect for a tokenizer of this kind.
+    without effect for a tokenizer of this kind. As there, the context comes before the question where the tokenizer
+    pads on the left. But then, there, tokens of the question have a share in the probabilities and may even be the
+    answer; here they do not.
 
     Examples
     --------
@@ -97,15 +105,20 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
     head = NystromformerForQuestionAnswering
     options = QuestionAnsweringOptions
 
-    def __call__(self, *inputs: Any, question: Any = None, context: Any = None, **options: Any) -> Any:
+    def __call__(
+        self, *inputs: Any, question: Any = None, context: Any = None, data: Any = None, X: Any = None, **options: Any
+    ) -> Any:
         """Answer.
 
         Parameters
         ----------
         *inputs
-            A dict, a list of dicts or an iterator over dicts with ``question`` and ``context``; or the two texts.
+            A dict, a list of dicts or an iterator over dicts with ``question`` and ``context``; or the two texts. Other
+            keys are left alone. A dict may hold lists, as below.
         question, context : str, or list of str
             The same by name. Several questions may have one context.
+        data, X
+            Other names of `inputs`.
         **options
             Fields of :class:`QuestionAnsweringOptions`.
 
@@ -118,8 +131,9 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
         ValueError
             If an input has another form or is empty, or a window has no room for the context.
         """
+        inputs += tuple(other for other in (data, X) if other is not None)
         items = self._items(inputs, question, context)
-        if isinstance(items, list) and len(items) == 1:
+        if isinstance(items, list) and len(items) == 1 and not (len(inputs) == 1 and _has_lists(inputs[0])):
             [items] = items
         return super().__call__(items, **options)
 
@@ -128,15 +142,10 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
         if len(inputs) == 2 and all(isinstance(text, str) for text in inputs):
             return {"question": inputs[0], "context": inputs[1]}
         if len(inputs) == 1 and question is None and context is None:
-            return list(inputs[0]) if isinstance(inputs[0], tuple) else inputs[0]
+            return _listed(inputs[0])
         if inputs:
             raise TypeError("either inputs, or question and context; found both, or several inputs not in a list")
-        if not isinstance(question, list):
-            return {"question": question, "context": context}
-        contexts = context if isinstance(context, list) else [context] * len(question)
-        if len(contexts) != len(question):
-            raise ValueError(f"there must be as many contexts as questions; found {len(contexts)} and {len(question)}")
-        return [{"question": one, "context": other} for one, other in zip(question, contexts, strict=True)]
+        return _listed({"question": question, "context": context})
 
     def encode(self, item: Any, options: QuestionAnsweringOptions) -> tuple[Any, list[Encoding]]:
         """Cut the context into windows; what is known are it and them."""
@@ -150,10 +159,22 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
         length = options.max_seq_len or self._window()
         stride = options.doc_stride
         if stride is None:
-            room = length - tokens - self.tokenizer.backend.num_special_tokens_to_add(True)
+            room = length - tokens - self.tokenizer.num_special_tokens_to_add(True)
             stride = max(0, min(length // 2, LONGEST_STRIDE, room - 1))
-        windows = self.tokenizer.windows(question, context, length, stride)
-        return (context, windows), [model_inputs(window) for window in windows]
+        pair, cut = ((question, context), "only_second") if self._place else ((context, question), "only_first")
+        windows = self.tokenizer.windows(*pair, length, stride, cut, options.padding)
+        return (context, windows), [self._inputs(window) for window in windows]
+
+    @property
+    def _place(self) -> int:
+        """Which of the two texts is the context: 1 for the second, 0 for the first."""
+        return int(self.tokenizer.padding_side == "right")
+
+    def _choose(self, before: QuestionAnsweringOptions, given: dict[str, Any]) -> QuestionAnsweringOptions:
+        if "topk" in given:
+            deprecated("topk", "top_k is its name")
+            given = {"top_k": given["topk"], **{name: value for name, value in given.items() if name != "topk"}}
+        return super()._choose(before, given)
 
     def _shortened(self, question: str, longest: int) -> tuple[str, int]:
         encoding = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
@@ -162,8 +183,7 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
 
     def _window(self) -> int:
         config = self.model.config
-        limits = (self.tokenizer.model_max_length, config.max_position_embeddings, trained_length(config))
-        return min(LONGEST_WINDOW, *(limit for limit in limits if limit is not None))
+        return min(LONGEST_WINDOW, self.longest, trained_length(config) or LONGEST_WINDOW)
 
     def answer(self, known: Any, outputs: list[Any], options: QuestionAnsweringOptions) -> Any:
         """Rank the spans of all windows."""
@@ -171,9 +191,10 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
         found, nothing = [], np.inf
         for window, output in zip(windows, outputs, strict=True):
             start, end = self._chances(window, output)
-            nothing = min(nothing, start[0] * end[0])
-            for score, first, last in spans(start, end, options.top_k, options.max_answer_len):
-                begin, stop = place(window, first, last, options.align_to_words)
+            nowhere = window.ids.index(cls) if (cls := self.tokenizer.cls_token_id) in window.ids else 0
+            nothing = min(nothing, start[nowhere] * end[nowhere])
+            for score, first, last in spans(start, end, options.top_k, options.max_answer_len, nowhere):
+                begin, stop = place(window, first, last, options.align_to_words, self._place)
                 found.append({"score": score, "start": begin, "end": stop, "answer": context[begin:stop]})
         if options.handle_impossible_answer:
             found.append({"score": float(nothing), "start": 0, "end": 0, "answer": ""})
@@ -185,14 +206,16 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
 
         They are shared by the tokens of the context and ``[CLS]``, which stands for "nowhere".
         """
-        possible = np.array(window.sequence_ids) == 1
+        possible = np.array(window.sequence_ids) == self._place
         possible |= np.array(window.ids) == self.tokenizer.cls_token_id
         for logits in (output.start_logits, output.end_logits):
             yield softmax(np.where(possible, to_numpy(logits)[0].astype(np.float64), -np.inf))
 
 
-def spans(start: np.ndarray, end: np.ndarray, top_k: int, longest: int) -> list[tuple[float, int, int]]:
-    """Return the likeliest spans with their scores, start · end, without the first token.
+def spans(
+    start: np.ndarray, end: np.ndarray, top_k: int, longest: int, nowhere: int = 0
+) -> list[tuple[float, int, int]]:
+    """Return the likeliest spans with their scores, start · end, without the token that stands for "nowhere".
 
     Examples
     --------
@@ -200,16 +223,33 @@ def spans(start: np.ndarray, end: np.ndarray, top_k: int, longest: int) -> list[
     [(0.16000000000000003, 1, 2), (0.04000000000000001, 1, 1)]
     """
     scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
-    scores[0] = 0
+    scores[nowhere] = 0
     best = np.argsort(-scores, axis=None, kind="stable")[:top_k]
     pairs = zip(*(axis.tolist() for axis in np.unravel_index(best, scores.shape)), strict=True)
     return [(float(scores[pair]), *pair) for pair in pairs if scores[pair] > 0]
 
 
-def place(window: Any, first: int, last: int, align_to_words: bool) -> tuple[int, int]:
+def _has_lists(item: Any) -> bool:
+    return isinstance(item, Mapping) and isinstance(item.get("question"), list) and "context" in item
+
+
+def _listed(item: Any) -> Any:
+    """Return a dict of lists as a list of dicts, in a list too. One context may be that of all questions."""
+    if isinstance(item, list | tuple):
+        return [one for part in item for one in (_listed(part) if _has_lists(part) else [part])]
+    if not _has_lists(item):
+        return item
+    questions, context = item["question"], item["context"]
+    contexts = context if isinstance(context, list) else [context] * len(questions)
+    if len(contexts) != len(questions):
+        raise ValueError(f"there must be as many contexts as questions; found {len(contexts)} and {len(questions)}")
+    return [{"question": one, "context": other} for one, other in zip(questions, contexts, strict=True)]
+
+
+def place(window: Any, first: int, last: int, align_to_words: bool, text: int) -> tuple[int, int]:
     """Return where in the context a span of tokens, or of the words they belong to, begins and ends."""
     if align_to_words:
         words = window.word_ids[first], window.word_ids[last]
         if None not in words:
-            return window.word_to_chars(words[0], 1)[0], window.word_to_chars(words[1], 1)[1]
+            return window.word_to_chars(words[0], text)[0], window.word_to_chars(words[1], text)[1]
     return window.offsets[first][0], window.offsets[last][1]

@@ -9,7 +9,17 @@ import numpy as np
 from nystrom_np.array_module import to_numpy
 from nystrom_np.functional import sigmoid
 from nystrom_np.model import NystromformerForSequenceClassification
-from nystrom_np.pipelines.base import Encoding, Pipeline, check_choice, check_count, probabilities, wrong
+from nystrom_np.pipelines.base import (
+    Encoding,
+    Pipeline,
+    PipelineOptions,
+    check_choice,
+    check_count,
+    check_text,
+    deprecated,
+    probabilities,
+    wrong,
+)
 
 __all__ = ["TextClassificationOptions", "TextClassificationPipeline"]
 
@@ -18,7 +28,7 @@ BEST = ""
 
 
 @dataclass(frozen=True)
-class TextClassificationOptions:
+class TextClassificationOptions(PipelineOptions):
     """Options of ``text-classification``.
 
     Attributes
@@ -28,21 +38,47 @@ class TextClassificationOptions:
     function_to_apply : {"softmax", "sigmoid", "none", None}
         What makes scores of the logits. By default the sigmoid for a model of one label or of several that may
         hold at once, otherwise the softmax.
-    truncation : bool or str
+    return_all_scores : bool, optional
+        An older name: True returns all labels in their own order, False the best; without effect beside `top_k`.
+    truncation : bool or str, optional
         Whether to cut a text that is too long, as for the tokenizer.
     max_length : int, optional
-        The length to cut to; the tokenizer's ``model_max_length`` by default.
+        The length to cut or to fill up to; by default as many tokens as the tokenizer and the model take.
+    padding : bool or str
+        As for the tokenizer. What is filled up has a share in the answer, unless ``masking`` is "invariant".
+    pad_to_multiple_of, add_special_tokens, return_token_type_ids, return_attention_mask
+        As for the tokenizer.
     """
 
     top_k: Any = BEST
     function_to_apply: Any = None
-    truncation: Any = False
+    return_all_scores: Any = None
+    truncation: Any = None
     max_length: Any = None
+    padding: Any = False
+    pad_to_multiple_of: Any = None
+    add_special_tokens: Any = True
+    return_token_type_ids: Any = None
+    return_attention_mask: Any = None
 
     def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k != BEST:
+        super().__post_init__()
+        if self.top_k is not None and not _is_best(self.top_k):
             check_count("top_k", self.top_k)
+        self.lowered("function_to_apply")
         check_choice("function_to_apply", self.function_to_apply, ("softmax", "sigmoid", "none", None))
+        check_choice("return_all_scores", self.return_all_scores, (None, False, True))
+
+
+def _is_best(top_k: Any) -> bool:
+    return isinstance(top_k, str) and top_k == BEST
+
+
+TOKENIZING = (
+    *("truncation", "max_length", "padding", "pad_to_multiple_of"),
+    *("add_special_tokens", "return_token_type_ids", "return_attention_mask"),
+)
+"""The options that are the tokenizer's."""
 
 
 class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
@@ -74,6 +110,7 @@ class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
         Parameters
         ----------
         inputs : str, or dict with ``text`` and optionally ``text_pair``; a list of, or an iterator over these
+            ``[["text", "pair"]]`` is a pair, too: an older form.
         **options
             Fields of :class:`TextClassificationOptions`.
 
@@ -91,17 +128,29 @@ class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
 
     def encode(self, item: Any, options: TextClassificationOptions) -> tuple[None, list[Encoding]]:
         """Tokenise a text or a pair."""
+        if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list | tuple) and len(item[0]) == 2:
+            item = dict(zip(("text", "text_pair"), item[0], strict=True))
         texts = {"text": item} if isinstance(item, str) else item
         if not isinstance(texts, Mapping) or "text" not in texts or not set(texts) <= {"text", "text_pair"}:
             wrong(item, ["text"])
-        return None, [self.tokenizer(**texts, truncation=options.truncation, max_length=options.max_length)]
+        arguments = {name: getattr(options, name) for name in TOKENIZING}
+        texts = {name: check_text(name, text) for name, text in texts.items() if text is not None or name == "text"}
+        return None, [self._tokenized(**texts, **arguments)]
 
     def answer(self, known: None, outputs: list[Any], options: TextClassificationOptions) -> Any:
         """Name the labels."""
         scores = self._scores(outputs[0].logits[0], options.function_to_apply)
-        order = np.argsort(-scores, kind="stable")
-        labelled = [{"label": self.model.config.id2label[i], "score": float(scores[i])} for i in order.tolist()]
-        return labelled[0] if options.top_k == BEST else labelled[: options.top_k]
+        every = _is_best(options.top_k) and options.return_all_scores
+        order = range(len(scores)) if every else np.argsort(-scores, kind="stable").tolist()
+        labelled = [{"label": self.model.config.id2label[i], "score": float(scores[i])} for i in order]
+        if every:
+            return labelled
+        return labelled[0] if _is_best(options.top_k) else labelled[: options.top_k]
+
+    def _choose(self, before: TextClassificationOptions, given: dict[str, Any]) -> TextClassificationOptions:
+        if given.get("return_all_scores") is not None:
+            deprecated("return_all_scores", "top_k=None returns all labels, the likeliest first")
+        return super()._choose(before, given)
 
     def _scores(self, logits: Any, function: str | None) -> np.ndarray:
         config = self.model.config

@@ -2,12 +2,21 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from nystrom_np.model import NystromformerForTokenClassification
-from nystrom_np.pipelines.base import Encoding, Pipeline, check_choice, check_text, model_inputs, probabilities
+from nystrom_np.pipelines.base import (
+    Encoding,
+    Pipeline,
+    PipelineOptions,
+    check_choice,
+    check_text,
+    deprecated,
+    probabilities,
+)
 
 __all__ = ["TokenClassificationOptions", "TokenClassificationPipeline"]
 
@@ -15,7 +24,7 @@ STRATEGIES = ("none", "simple", "first", "average", "max")
 
 
 @dataclass(frozen=True)
-class TokenClassificationOptions:
+class TokenClassificationOptions(PipelineOptions):
     """Options of ``token-classification``.
 
     Attributes
@@ -28,7 +37,13 @@ class TokenClassificationOptions:
         Labels to leave out.
     stride : int, optional
         A text that is too long is cut into windows, each of which repeats so many tokens of the one before; by
-        default the rest of it is left out. Needs an aggregation.
+        default the rest of it is left out. Needs an aggregation. A window has as many tokens as both the tokenizer
+        and the model take.
+
+    Notes
+    -----
+    ``grouped_entities`` and ``ignore_subwords`` are older names: together they are "first", the former alone is
+    "simple", the latter alone "none".
     """
 
     aggregation_strategy: Any = "none"
@@ -36,8 +51,10 @@ class TokenClassificationOptions:
     stride: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        self.lowered("aggregation_strategy")
         check_choice("aggregation_strategy", self.aggregation_strategy, STRATEGIES)
-        if isinstance(self.ignore_labels, str) or not all(isinstance(label, str) for label in self.ignore_labels):
+        if isinstance(self.ignore_labels, str) or not all(isinstance(one, str | Real) for one in self.ignore_labels):
             raise TypeError(f"ignore_labels must be a list of str; found {self.ignore_labels!r}")
         if self.stride is not None and self.aggregation_strategy == "none":
             raise ValueError("stride needs an aggregation_strategy other than 'none'")
@@ -58,9 +75,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A piece, a word or an entity, and its label."""
+    """A piece, a word or an entity, and its label, which is a number in some files."""
 
-    label: str
+    label: Any
     score: float
     words: tuple[str, ...]
     start: int
@@ -98,9 +115,10 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
 
     def encode(self, item: Any, options: TokenClassificationOptions) -> tuple[Any, list[Encoding]]:
         """Tokenise a text; what is known are it and its windows."""
-        windows = self.tokenizer.windows(check_text("an input", item), stride=options.stride or 0)
+        text = check_text("an input", item)
+        windows = self.tokenizer.windows(text, max_length=self.longest, stride=options.stride or 0)
         windows = windows if options.stride is not None else windows[:1]
-        return (item, windows), [model_inputs(window) for window in windows]
+        return (text, windows), [self._inputs(window) for window in windows]
 
     def answer(self, known: Any, outputs: list[Any], options: TokenClassificationOptions) -> list[dict[str, Any]]:
         """Label the pieces of each window, and join them."""
@@ -109,8 +127,18 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
         for window, output in zip(windows, outputs, strict=True):
             pieces = list(self._pieces(text, window, probabilities(output.logits[0])))
             found += self._entities(pieces, options.aggregation_strategy)
-        kept = [one for one in found if (one.get("entity") or one.get("entity_group")) not in options.ignore_labels]
+        kept = [one for one in found if one.get("entity", one.get("entity_group")) not in options.ignore_labels]
         return kept if len(windows) == 1 else list(without_overlaps(kept))
+
+    def _choose(self, before: TokenClassificationOptions, given: dict[str, Any]) -> TokenClassificationOptions:
+        older = {name: given.get(name) for name in ("grouped_entities", "ignore_subwords")}
+        given = {name: value for name, value in given.items() if name not in older}
+        if any(value is not None for value in older.values()):
+            together = "first" if older["ignore_subwords"] else "simple"
+            given["aggregation_strategy"] = together if older["grouped_entities"] else "none"
+            names = " and ".join(name for name, value in older.items() if value is not None)
+            deprecated(names, f"aggregation_strategy={given['aggregation_strategy']!r} is taken")
+        return super()._choose(before, given)
 
     def _pieces(self, text: str, window: Any, scores: np.ndarray) -> Iterator[Piece]:
         marked = bool(getattr(self.tokenizer.backend.model, "continuing_subword_prefix", None))
@@ -157,7 +185,7 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
 
     def _group(self, group: list[Labelled]) -> dict[str, Any]:
         return {
-            "entity_group": group[0].label.split("-", 1)[-1],
+            "entity_group": label.split("-", 1)[-1] if isinstance(label := group[0].label, str) else label,
             "score": float(np.mean([one.score for one in group])),
             "word": self._text([word for one in group for word in one.words]),
             "start": group[0].start,
@@ -165,8 +193,7 @@ class TokenClassificationPipeline(Pipeline[TokenClassificationOptions]):
         }
 
     def _text(self, words: Sequence[str]) -> str:
-        decoder = self.tokenizer.backend.decoder
-        return str(decoder.decode(list(words))) if decoder is not None else " ".join(words)
+        return self.tokenizer.convert_tokens_to_string(words)
 
 
 def groups(items: Iterable[Any], belongs: Callable[[Any, Any], bool]) -> list[list[Any]]:
@@ -182,11 +209,11 @@ def groups(items: Iterable[Any], belongs: Callable[[Any, Any], bool]) -> list[li
 
 def is_one_entity(before: Labelled, after: Labelled) -> bool:
     """Whether the entity goes on: the same label, and not marked as the beginning of another."""
-    return not after.label.startswith("B-") and _kind(after.label) == _kind(before.label)
+    return not str(after.label).startswith("B-") and _kind(after.label) == _kind(before.label)
 
 
-def _kind(label: str) -> str:
-    return label[2:] if label.startswith(("B-", "I-")) else label
+def _kind(label: Any) -> Any:
+    return label[2:] if isinstance(label, str) and label.startswith(("B-", "I-")) else label
 
 
 def without_overlaps(entities: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ import numpy as np
 import nystrom_np
 from nystrom_np import NystromformerConfig, NystromformerForMaskedLM
 from nystrom_np.array_module import array_module_of, to_device, to_numpy
+from nystrom_np.demo import CLASSES
 from tests.benchmarks import attention, environment
 from tests.benchmarks.attention import ROOT, Mismatch
 from tests.benchmarks.breakdown import breakdown
@@ -25,14 +26,7 @@ from tests.benchmarks.floor import flops, gemm_floor
 from tests.benchmarks.rivals import Rivals
 from tests.benchmarks.timing import REST, interleave, spread, timed
 
-HEADS = (
-    "NystromformerModel",
-    "NystromformerForMaskedLM",
-    "NystromformerForSequenceClassification",
-    "NystromformerForMultipleChoice",
-    "NystromformerForTokenClassification",
-    "NystromformerForQuestionAnswering",
-)
+HEADS = tuple(CLASSES)
 SHIPPED = ROOT / "tests" / "checkpoints" / "masked-lm-dense"
 TOLERANCE = {"float32": 1e-3, "tf32": 0.1, "float16": 0.1}
 """How far outputs of order one may be apart before anything is timed; the table says how far they are."""

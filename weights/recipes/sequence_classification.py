@@ -36,15 +36,7 @@ if __name__ == "__main__":
     arrays = inputs.sequence_classification(tokenizer, options.data, "train")
     reader = load_model("NystromformerForMaskedLM", options.start, inputs.SEED, dropout=0.0)
     train(reader, unlabelled(arrays), 800, 1e-3, masked_lm.loss)
-    names = dict(enumerate(LABELS))
-    model = load_model(
-        "NystromformerForSequenceClassification",
-        options.start,
-        inputs.SEED,
-        dropout=0.2,
-        id2label=names,
-        label2id={name: number for number, name in names.items()},
-    )
+    model = load_model("NystromformerForSequenceClassification", options.start, inputs.SEED, 0.2, LABELS)
     model.nystromformer.load_state_dict(reader.nystromformer.state_dict())
     train(model, labelled(arrays), options.steps, options.peak, own_loss)
     model.save_pretrained(options.output)

@@ -7,14 +7,6 @@ if __name__ == "__main__":
     options = arguments(__doc__, steps=2_000, peak=1e-3)
     tokenizer = inputs.load_tokenizer(options.tokenizer)
     arrays = inputs.token_classification(tokenizer, options.data, "train")
-    names = dict(enumerate(inputs.TAGS))
-    model = load_model(
-        "NystromformerForTokenClassification",
-        options.start,
-        inputs.SEED,
-        dropout=0.1,
-        id2label=names,
-        label2id={name: number for number, name in names.items()},
-    )
+    model = load_model("NystromformerForTokenClassification", options.start, inputs.SEED, 0.1, inputs.TAGS)
     train(model, shuffled(arrays, 32, inputs.SEED), options.steps, options.peak, own_loss)
     model.save_pretrained(options.output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,13 @@ def train(
     model.eval()
 
 
-def load_model(head: str, folder: Path, seed: int, dropout: float, **fields: Any) -> Any:
+def load_model(head: str, folder: Path, seed: int, dropout: float, labels: Sequence[str] = ()) -> Any:
     """Load the body of a trained model under a new head."""
     torch.manual_seed(seed)
-    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    return quick(getattr(transformers, head).from_pretrained(folder, **rates, **fields))
+    fields: dict[str, Any] = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    if labels:
+        fields |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    return quick(getattr(transformers, head).from_pretrained(folder, **fields))
 
 
 def shuffled(arrays: dict[str, np.ndarray], size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:

@@ -9,31 +9,23 @@ import json
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nystrom_np.array_module import to_numpy
-from nystrom_np.files import read_json_object, replacing
+from nystrom_np.files import replacing, stand_in
 from nystrom_np.hub import local_folder
+from nystrom_np.tokenization.encoding import BatchEncoding, as_arrays, rows_of, with_overflowing
+from nystrom_np.tokenization.special_tokens import ALBERT_TOKENS, NAMELESS, add_tokens, content, listed, read_config
+from nystrom_np.tokenization.texts import as_batch, kind, whole_characters
 
 if TYPE_CHECKING:
-    from tokenizers import AddedToken, Encoding, Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
-__all__ = ["BatchEncoding", "NystromformerTokenizer"]
-
-ALBERT_TOKENS = {
-    "bos_token": "[CLS]",
-    "eos_token": "[SEP]",
-    "unk_token": "<unk>",
-    "sep_token": "[SEP]",
-    "pad_token": "<pad>",
-    "cls_token": "[CLS]",
-    "mask_token": "[MASK]",
-}
-"""The special tokens' names that hold where the files name none (and the vocabulary knows them)."""
+__all__ = ["NystromformerTokenizer"]
 
 NO_LIMIT = 2**31
 """A length that stands for none: transformers writes 10³⁰ as ``model_max_length`` where there is no limit."""
@@ -46,25 +38,47 @@ TRUNCATION = {False: None, "do_not_truncate": None, True: "longest_first"} | {
     name: name for name in ("longest_first", "only_first", "only_second")
 }
 
+VALUES = {
+    "input_ids": "ids",
+    "token_type_ids": "type_ids",
+    "attention_mask": "attention_mask",
+    "special_tokens_mask": "special_tokens_mask",
+    "offset_mapping": "offsets",
+}
+"""What a call may return, in this order, and the library's name for it."""
+
+SETTINGS: dict[str, Any] = {
+    "padding_side": "right",
+    "truncation_side": "right",
+    "model_max_length": int(1e30),
+    "clean_up_tokenization_spaces": True,
+    "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+}
+"""The attributes that a configuration may set, and what holds where it does not."""
+
 # Padding and truncation are settings of the library's object, so one call at a time may set and use them.
 _settings = threading.Lock()
 
 
-class BatchEncoding(dict[str, Any]):
-    """What a tokenizer returns: a dict whose values are attributes too.
+def _special_token(name: str, meaning: str) -> tuple[Any, Any]:
+    """Make the properties of a special token: its text and its id, which both can be set."""
 
-    Examples
-    --------
-    >>> encoding = BatchEncoding(input_ids=[2, 7, 3], attention_mask=[1, 1, 1])
-    >>> encoding.input_ids == encoding["input_ids"]
-    True
-    """
+    def text(self: "NystromformerTokenizer") -> str | None:
+        return self._special[name]
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"the encoding has no {name!r}, it has {', '.join(self)}") from None
+    def set_text(self: "NystromformerTokenizer", token: Any) -> None:
+        self._special[name] = None if token is None else str(getattr(token, "content", token))
+        self.config[name] = self._special[name]
+
+    def index(self: "NystromformerTokenizer") -> int | None:
+        token = self._special[name]
+        return None if token is None else self._id(token)
+
+    def set_index(self: "NystromformerTokenizer", index: int | None) -> None:
+        set_text(self, None if index is None else self.convert_ids_to_tokens(index))
+
+    text.__doc__, index.__doc__ = f"{meaning}; None if there is none.", f"The id of :attr:`{name}`."
+    return property(text, set_text), property(index, set_index)
 
 
 class NystromformerTokenizer:
@@ -79,16 +93,31 @@ class NystromformerTokenizer:
         set.
     config : dict, optional
         What ``tokenizer_config.json`` holds. Obeyed are the special tokens, ``added_tokens_decoder``,
-        ``model_max_length``, ``padding_side``, ``truncation_side`` and ``clean_up_tokenization_spaces``; the
-        rest is kept for :meth:`save_pretrained`.
+        ``model_max_length``, ``padding_side``, ``truncation_side``, ``clean_up_tokenization_spaces`` and
+        ``model_input_names``; the rest is kept for :meth:`save_pretrained`. Where it names no side, or no padding
+        token, that of the padding and truncation stored in `backend` holds.
+
+    Attributes
+    ----------
+    padding_side, truncation_side : {"right", "left"}
+        Where sequences are filled up, and cut.
+    model_max_length : int
+        The longest sequence, where a call does not say.
+    clean_up_tokenization_spaces : bool
+        Whether :meth:`decode` closes up the spaces before punctuation.
+    model_input_names : list of str
+        What a call returns, of ``input_ids``, ``token_type_ids`` and ``attention_mask``.
 
     Raises
     ------
     ValueError
         If a field of `config` has a value that cannot be used.
 
-    Notes ----- Ids, masks, token types, offsets and decoded text are those of ``AlbertTokenizerFast`` in
-    transformers 4.37.2 for the same files.
+    Notes
+    -----
+    Ids, masks, token types, offsets and decoded text are those of ``AlbertTokenizerFast`` in transformers 4.37.2 for
+    the same files. One difference: half of a character (a lone surrogate) is one unknown character. There it is
+    three, and the offsets after it are those in a text that is two characters longer.
 
     Examples
     --------
@@ -107,15 +136,29 @@ class NystromformerTokenizer:
     'two words'
     """
 
+    bos_token, bos_token_id = _special_token("bos_token", "The token that begins a sequence: ``[CLS]`` in ALBERT")
+    eos_token, eos_token_id = _special_token("eos_token", "The token that ends a sequence: ``[SEP]`` in ALBERT")
+    unk_token, unk_token_id = _special_token("unk_token", "The token for what the vocabulary cannot write")
+    sep_token, sep_token_id = _special_token("sep_token", "The token after each text")
+    pad_token, pad_token_id = _special_token("pad_token", "The token that fills a sequence up")
+    cls_token, cls_token_id = _special_token("cls_token", "The first token, whose vector the classification heads read")
+    mask_token, mask_token_id = _special_token("mask_token", "The token to be guessed by the masked language model")
+    is_fast = True
+
     def __init__(self, backend: "Tokenizer", config: dict[str, Any] | None = None) -> None:
         self.backend = backend
         self.config = dict(config or {})
-        self.padding_side = _side(self.config, "padding_side")
-        self.truncation_side = _side(self.config, "truncation_side")
-        limit = _max_length("model_max_length", self.config.get("model_max_length"))
-        self.model_max_length = int(1e30) if limit is None else limit
-        self._clean_up = bool(self.config.get("clean_up_tokenization_spaces", True))
-        self._special = _add_tokens(backend, self.config)
+        padding, truncation = backend.padding or {}, backend.truncation or {}
+        self.padding_side = _side(self.config, "padding_side", padding)
+        self.truncation_side = _side(self.config, "truncation_side", truncation)
+        limit = self.config.get("model_max_length", self.config.get("max_len"))
+        self.model_max_length = _max_length("model_max_length", limit) or SETTINGS["model_max_length"]
+        self.clean_up_tokenization_spaces = bool(self.config.get("clean_up_tokenization_spaces", True))
+        self.model_input_names = _names(self.config.get("model_input_names", SETTINGS["model_input_names"]))
+        self._read = {name: getattr(self, name) for name in SETTINGS}
+        self._special = add_tokens(backend, self.config, padding.get("pad_token"))
+        if self.pad_token not in (None, ALBERT_TOKENS["pad_token"]):
+            self.config.setdefault("pad_token", self.pad_token)  # it may stand in the stored padding alone
         backend.no_padding()
         backend.no_truncation()
         self._file: bytes | None = None  # the tokenizer.json that says the same as the backend
@@ -128,16 +171,23 @@ class NystromformerTokenizer:
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        use_fast: bool = True,
+        **settings: Any,
     ) -> "NystromformerTokenizer":
         """Load a tokenizer from the folder of a checkpoint, or from the Hugging Face Hub.
 
         Parameters
         ----------
         folder : str or path
-            It holds ``tokenizer.json`` and, both optional, ``tokenizer_config.json`` and
-            ``special_tokens_map.json``. Or the ``owner/name`` of a repository, if there is no folder of that name.
+            It holds ``tokenizer.json`` and, all optional, ``tokenizer_config.json``,
+            ``special_tokens_map.json`` and ``added_tokens.json``. Or the ``owner/name`` of a repository, if there
+            is no folder of that name.
         revision, cache_dir, local_files_only
             Of a repository: see :func:`nystrom_np.hub.local_folder`.
+        use_fast : bool
+            There is one kind of tokenizer here.
+        **settings
+            What to use instead of the configuration's value: a special token, or ``padding_side`` and its like.
 
         Returns
         -------
@@ -149,11 +199,15 @@ class NystromformerTokenizer:
             If there is no such folder or repository, or no ``tokenizer.json`` in it.
         OSError
             If it cannot be fetched.
+        TypeError
+            If there is no such setting.
         ValueError
-            If a file is not what its name says.
+            If a file is not what its name says, or a setting has a wrong value.
 
-        Notes ----- ``special_tokens_map.json`` overrides the configuration unless that has
-        ``added_tokens_decoder``, which made it redundant.
+        Notes
+        -----
+        ``special_tokens_map.json`` overrides the configuration, and ``added_tokens.json`` adds to it, unless that has
+        ``added_tokens_decoder``, which made both redundant.
 
         Examples
         --------
@@ -170,22 +224,23 @@ class NystromformerTokenizer:
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise FileNotFoundError(f"{folder} holds no tokenizer.json")
-        content = path.read_bytes()
+        data = path.read_bytes()
+        if instead := stand_in(data):
+            raise ValueError(f"{path} is {instead}")
         try:
-            backend = Tokenizer.from_buffer(content)
+            backend = Tokenizer.from_buffer(data)
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"{path} cannot be read by the tokenizers library: {error}") from error
-        config, names = folder / "tokenizer_config.json", folder / "special_tokens_map.json"
-        values = read_json_object(config) if config.exists() else {}
-        if "added_tokens_decoder" not in values and names.exists():
-            values |= read_json_object(names)
-        added = backend.get_added_tokens_decoder()
+        known = (*SETTINGS, *ALBERT_TOKENS, "additional_special_tokens")
+        for name in set(settings).difference(known):
+            raise TypeError(f"a tokenizer has the settings {', '.join(known)}; found {name!r}")
+        values, added = read_config(folder) | settings, backend.get_added_tokens_decoder()
         try:
             tokenizer = cls(backend, values)
         except ValueError as error:
-            raise ValueError(f"{config} or {names.name}: {error}") from error
+            raise ValueError(f"{folder / 'tokenizer_config.json'} or special_tokens_map.json: {error}") from error
         if backend.get_added_tokens_decoder() == added:
-            tokenizer._file = content
+            tokenizer._file = data
         return tokenizer
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -196,7 +251,9 @@ class NystromformerTokenizer:
         folder : path
             Made if it does not exist. Each file is replaced as a whole or not at all.
 
-        Notes ----- A ``tokenizer.json`` to which nothing was added is written as it was read, to the byte.
+        Notes
+        -----
+        A ``tokenizer.json`` to which nothing was added is written as it was read, to the byte.
         Otherwise the library writes it, and older versions of the library may not read that: transformers
         4.37.2 needs one that was made with tokenizers 0.15.
 
@@ -217,13 +274,22 @@ class NystromformerTokenizer:
         with _settings:
             self._set(None, None, NO_LIMIT)
             backend = self._file or self.backend.to_str(pretty=True).encode()
-        for name, content in (
+        for name, data in (
             ("tokenizer.json", backend),
-            ("tokenizer_config.json", _to_json(self.config)),
+            ("tokenizer_config.json", _to_json(self._described())),
             ("special_tokens_map.json", _to_json(names)),
         ):
             with replacing(folder / name) as temporary:
-                temporary.write_bytes(content)
+                temporary.write_bytes(data)
+
+    def _described(self) -> dict[str, Any]:
+        """Return the configuration with the attributes that are no longer what it says."""
+        values = {name: getattr(self, name) for name in SETTINGS}
+        return self.config | {
+            name: value
+            for name, value in values.items()
+            if value != self._read[name] or value != self.config.get(name, SETTINGS[name])
+        }
 
     def __call__(
         self,
@@ -235,6 +301,16 @@ class NystromformerTokenizer:
         add_special_tokens: bool = True,
         return_offsets_mapping: bool = False,
         return_tensors: str | None = None,
+        *,
+        stride: int = 0,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_token_type_ids: bool | None = None,
+        return_attention_mask: bool | None = None,
+        return_overflowing_tokens: bool = False,
+        return_special_tokens_mask: bool = False,
+        return_length: bool = False,
+        verbose: bool = True,
     ) -> BatchEncoding:
         """Encode a text, a pair of texts, or a batch of either.
 
@@ -259,12 +335,27 @@ class NystromformerTokenizer:
         return_tensors : {None, "np"}
             "np": int64 arrays of shape (batch, length), (batch, length, 2) for the offsets. None: lists, and
             for a text that is not in a list, its own values alone.
+        stride : int
+            How many tokens each overflowing part repeats of the one before it.
+        is_split_into_words : bool
+            Whether a text is a list of words, and a batch a list of such lists.
+        pad_to_multiple_of : int, optional
+            Padding goes on to the next multiple.
+        return_token_type_ids, return_attention_mask : bool, optional
+            Whether to return them; by default what :attr:`model_input_names` says.
+        return_overflowing_tokens : bool
+            Whether what truncation cuts off follows as further rows, with ``overflow_to_sample_mapping``: the
+            number of the text that each row is of.
+        return_special_tokens_mask, return_length : bool
+            Whether to add ``special_tokens_mask`` (1 for ``[CLS]`` and its kin) and ``length``.
+        verbose : bool
+            Without effect.
 
         Returns
         -------
         BatchEncoding
             ``input_ids``, ``token_type_ids`` (0 in the first text, 1 in the second), ``attention_mask`` (1
-            real, 0 padding) and, if asked for, ``offset_mapping``.
+            real, 0 padding) and what else is asked for.
 
         Raises
         ------
@@ -286,36 +377,178 @@ class NystromformerTokenizer:
         >>> encoding.input_ids, encoding.token_type_ids, encoding.offset_mapping
         ([1, 2, 1], [0, 0, 1], [(0, 3), (4, 7), (0, 3)])
         """
-        if return_tensors not in (None, "np"):
-            raise ValueError(f'return_tensors is None (lists) or "np" (NumPy arrays), found {return_tensors!r}')
-        batch, is_single = _batch(text, text_pair)
-        encodings = self._encode(batch, padding, truncation, max_length, add_special_tokens)
-        result = BatchEncoding(
-            input_ids=[encoding.ids for encoding in encodings],
-            token_type_ids=[encoding.type_ids for encoding in encodings],
-            attention_mask=[encoding.attention_mask for encoding in encodings],
-        )
-        if return_offsets_mapping:
-            result["offset_mapping"] = [encoding.offsets for encoding in encodings]
+        _check_tensors(return_tensors)
+        batch, is_single = as_batch(text, text_pair, is_split_into_words)
+        options = (padding, truncation, max_length, add_special_tokens, stride, pad_to_multiple_of, is_split_into_words)
+        encodings = self._encode(batch, *options)
+        samples: list[int] = []
+        if return_overflowing_tokens:
+            samples, encodings = with_overflowing(encodings)
+        optional = (return_token_type_ids, return_attention_mask, return_special_tokens_mask, return_offsets_mapping)
+        is_single = is_single and not return_overflowing_tokens and return_tensors is None
+        result = self._columns(encodings, (True, *optional), is_single)
+        if return_length:
+            result["length"] = [len(encoding.ids) for encoding in encodings]
+        if return_overflowing_tokens:
+            result["overflow_to_sample_mapping"] = samples
         if return_tensors == "np":
-            return _as_arrays(result)
-        return BatchEncoding({name: rows[0] for name, rows in result.items()}) if is_single else result
+            return as_arrays(result)
+        return result
+
+    def _columns(self, encodings: list["Encoding"], wanted: tuple[bool | None, ...], is_single: bool) -> BatchEncoding:
+        """Return what is wanted of each encoding, or of the only one; None is what the model takes."""
+        result = BatchEncoding()
+        result.encodings = encodings
+        for (name, value), is_wanted in zip(VALUES.items(), wanted, strict=True):
+            if is_wanted or (is_wanted is None and name in self.model_input_names):
+                rows = [getattr(encoding, value) for encoding in encodings]
+                result[name] = rows[0] if is_single else rows
+        return result
+
+    def encode_plus(self, text: object, text_pair: object = None, **options: Any) -> BatchEncoding:
+        """Encode a text or a pair: an older name of the call.
+
+        Parameters
+        ----------
+        text, text_pair : str, or list of str
+            A text, or its words with ``is_split_into_words``.
+        **options
+            Of the call.
+
+        Returns
+        -------
+        BatchEncoding
+        """
+        return self(text, text_pair, **options)
+
+    def batch_encode_plus(self, batch_text_or_text_pairs: object, **options: Any) -> BatchEncoding:
+        """Encode a batch of texts or pairs: an older name of the call.
+
+        Parameters
+        ----------
+        batch_text_or_text_pairs : list
+            Texts, or pairs of texts.
+        **options
+            Of the call.
+
+        Returns
+        -------
+        BatchEncoding
+        """
+        return self(batch_text_or_text_pairs, **options)
+
+    def encode(self, text: object, text_pair: object = None, **options: Any) -> Any:
+        """Return the ids of a text or a pair.
+
+        Parameters
+        ----------
+        text, text_pair : str
+            As for the call.
+        **options
+            Of the call.
+
+        Returns
+        -------
+        list of int, or what else ``return_tensors`` says
+        """
+        return self(text, text_pair, **options).input_ids
+
+    def tokenize(
+        self, text: object, pair: object = None, add_special_tokens: bool = False, **options: Any
+    ) -> list[str]:
+        """Return the tokens of a text or a pair, as the vocabulary writes them.
+
+        Parameters
+        ----------
+        text, pair : str
+            As for the call.
+        add_special_tokens : bool
+            Whether to make ``[CLS] A [SEP] B [SEP]`` of the texts.
+        **options
+            Of the call.
+
+        Returns
+        -------
+        list of str
+        """
+        return self(text, pair, add_special_tokens=add_special_tokens, **options).tokens()
+
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+        verbose: bool = True,
+    ) -> BatchEncoding:
+        """Fill up sequences that are encoded already, to one length.
+
+        Parameters
+        ----------
+        encoded_inputs : BatchEncoding, dict of lists, or list of dicts
+            With ``input_ids``, and what else the call returns.
+        padding, max_length, pad_to_multiple_of, return_attention_mask, return_tensors, verbose
+            As for the call.
+
+        Returns
+        -------
+        BatchEncoding
+            Of the input's form, with ``attention_mask`` if it had none. What is no value of a token, such as labels,
+            stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the encodings have another form, or an option a wrong value.
+        """
+        _check_tensors(return_tensors)
+        values, is_single = rows_of(encoded_inputs)
+        pad, _, limit = self._lengths(padding, False, max_length)
+        counts = [len(row) for row in values["input_ids"]]
+        if return_attention_mask or (return_attention_mask is None and "attention_mask" in self.model_input_names):
+            values.setdefault("attention_mask", [[1] * count for count in counts])
+        length = limit if pad == "max_length" else max(counts, default=0)
+        length += -length % (_max_length("pad_to_multiple_of", pad_to_multiple_of) or 1)
+        fill = {"input_ids": self.pad_token_id, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+        for name in VALUES if pad else ():
+            if name in values:
+                values[name] = [self._filled(row, fill.get(name, 0), length) for row in values[name]]
+        result = BatchEncoding(values)
+        if return_tensors == "np":
+            return as_arrays(result)
+        return BatchEncoding({name: rows[0] for name, rows in values.items()}) if is_single else result
+
+    def _filled(self, row: list[Any], value: Any, length: int) -> list[Any]:
+        more = [value] * (length - len(row))
+        return row + more if self.padding_side == "right" else more + row
 
     def windows(
-        self, text: Any, text_pair: Any = None, max_length: int | None = None, stride: int = 0
+        self,
+        text: Any,
+        text_pair: Any = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        cut: str | None = None,
+        padding: bool | str = False,
     ) -> list["Encoding"]:
         """Encode a text, or a pair of texts, in as many windows as it takes.
 
         Parameters
         ----------
         text : str
-            The text; with a second text, it is whole in each window.
+            The text.
         text_pair : str, optional
-            The second text, a part of which is in each window.
+            The second text.
         max_length : int, optional
             The longest window, special tokens included; :attr:`model_max_length` by default.
         stride : int
             How many tokens a window repeats of the one before it.
+        cut : {None, "only_first", "only_second"}
+            Which text of a pair has but a part in each window, where the other is whole; the second by default.
+        padding : bool or str
+            As for the call.
 
         Returns
         -------
@@ -343,19 +576,33 @@ class NystromformerTokenizer:
         """
         for name, value in (("text", text), ("text_pair", text_pair)):
             if not isinstance(value, str) and (name == "text" or value is not None):
-                raise TypeError(f"{name} is a str, found {_kind(value)}")
+                raise TypeError(f"{name} is a str, found {kind(value)}")
         length = _max_length("max_length", max_length) or self.model_max_length
-        fixed = self.backend.num_special_tokens_to_add(text_pair is not None)
+        cut = cut or ("longest_first" if text_pair is None else "only_second")
+        fixed = self.num_special_tokens_to_add(text_pair is not None)
         if text_pair is not None:
-            fixed += len(self(text, add_special_tokens=False).input_ids)
+            fixed += len(self.encode(text_pair if cut == "only_first" else text, add_special_tokens=False))
         if not 0 <= stride < length - fixed:
             raise ValueError(
                 f"max_length={length} and stride={stride} leave no room: {fixed} tokens are the same in every window"
             )
-        batch: list[Any] = [text if text_pair is None else (text, text_pair)]
-        cut = length < NO_LIMIT and ("longest_first" if text_pair is None else "only_second")
-        [first] = self._encode(batch, False, cut, length, True, stride)
+        batch, _ = as_batch([text] if text_pair is None else [(text, text_pair)], None)
+        [first] = self._encode(batch, padding, cut if length < NO_LIMIT else False, length, True, stride)
         return [first, *first.overflowing]
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """Return how many special tokens frame a text, or a pair of texts.
+
+        Parameters
+        ----------
+        pair : bool
+            Whether there are two texts.
+
+        Returns
+        -------
+        int
+        """
+        return int(self.backend.num_special_tokens_to_add(pair))
 
     def _encode(
         self,
@@ -365,14 +612,20 @@ class NystromformerTokenizer:
         max_length: int | None,
         add_special_tokens: bool,
         stride: int = 0,
+        multiple: int | None = None,
+        is_split: bool = False,
     ) -> list["Encoding"]:
         pad, cut, max_length = self._lengths(padding, truncation, max_length)
-        if cut and add_special_tokens:
-            self._check_room(batch, max_length)
+        if multiple is not None:
+            multiple = _max_length("pad_to_multiple_of", multiple)
+        if cut:
+            self._check_room(batch, max_length, stride, add_special_tokens)
+            if pad and multiple and max_length % multiple:
+                raise ValueError(f"max_length={max_length} is no multiple of pad_to_multiple_of={multiple}")
         with _settings:
-            self._set(pad, cut, max_length, stride)
+            self._set(pad, cut, max_length, stride, multiple)
             try:
-                return list(self.backend.encode_batch(batch, add_special_tokens=add_special_tokens))
+                return list(self.backend.encode_batch(batch, is_split, add_special_tokens))
             except Exception as error:  # the library raises nothing more specific
                 raise ValueError(f"truncation={cut!r} to max_length={max_length}: {error}") from error
 
@@ -416,8 +669,9 @@ class NystromformerTokenizer:
         ids = _ids(token_ids)
         self.convert_ids_to_tokens(ids)  # names an id that is not in the vocabulary; the library leaves it out
         text: str = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
-        clean_up = self._clean_up if clean_up_tokenization_spaces is None else clean_up_tokenization_spaces
-        if clean_up:
+        if clean_up_tokenization_spaces is None:
+            clean_up_tokenization_spaces = self.clean_up_tokenization_spaces
+        if clean_up_tokenization_spaces:
             for piece in DETACHED:
                 text = text.replace(piece, piece.strip())
         return text
@@ -521,6 +775,21 @@ class NystromformerTokenizer:
             return [self._id(token) for token in tokens]
         return self._id(tokens)
 
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of a sequence of tokens.
+
+        Parameters
+        ----------
+        tokens : list of str
+            As :meth:`tokenize` gives them.
+
+        Returns
+        -------
+        str
+        """
+        decoder = self.backend.decoder
+        return str(decoder.decode(list(tokens))) if decoder is not None else " ".join(tokens)
+
     def get_vocab(self) -> dict[str, int]:
         """Return every token's id, added tokens included.
 
@@ -550,92 +819,35 @@ class NystromformerTokenizer:
         return f"{type(self).__name__}(vocab_size={self.vocab_size}, special={self.all_special_tokens})"
 
     @property
-    def bos_token(self) -> str | None:
-        """The token that begins a sequence: ``[CLS]`` in ALBERT."""
-        return self._special["bos_token"]
+    def vocab(self) -> dict[str, int]:
+        """Every token's id: see :meth:`get_vocab`."""
+        return self.get_vocab()
 
     @property
-    def bos_token_id(self) -> int | None:
-        """The id of :attr:`bos_token`."""
-        return self._special_id("bos_token")
+    def additional_special_tokens(self) -> list[str]:
+        """The special tokens without a name of their own."""
+        return [content(token) for name in NAMELESS for token in listed(self.config.get(name))]
 
     @property
-    def eos_token(self) -> str | None:
-        """The token that ends a sequence: ``[SEP]`` in ALBERT."""
-        return self._special["eos_token"]
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """The id of :attr:`eos_token`."""
-        return self._special_id("eos_token")
-
-    @property
-    def unk_token(self) -> str | None:
-        """The token for what the vocabulary cannot write."""
-        return self._special["unk_token"]
-
-    @property
-    def unk_token_id(self) -> int | None:
-        """The id of :attr:`unk_token`."""
-        return self._special_id("unk_token")
-
-    @property
-    def sep_token(self) -> str | None:
-        """The token after each text."""
-        return self._special["sep_token"]
-
-    @property
-    def sep_token_id(self) -> int | None:
-        """The id of :attr:`sep_token`."""
-        return self._special_id("sep_token")
-
-    @property
-    def pad_token(self) -> str | None:
-        """The token that fills a sequence up."""
-        return self._special["pad_token"]
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """The id of :attr:`pad_token`."""
-        return self._special_id("pad_token")
-
-    @property
-    def cls_token(self) -> str | None:
-        """The first token, whose vector the classification heads read."""
-        return self._special["cls_token"]
-
-    @property
-    def cls_token_id(self) -> int | None:
-        """The id of :attr:`cls_token`."""
-        return self._special_id("cls_token")
-
-    @property
-    def mask_token(self) -> str | None:
-        """The token to be guessed by the masked language model."""
-        return self._special["mask_token"]
-
-    @property
-    def mask_token_id(self) -> int | None:
-        """The id of :attr:`mask_token`."""
-        return self._special_id("mask_token")
+    def special_tokens_map(self) -> dict[str, Any]:
+        """The special tokens under their names."""
+        more = self.additional_special_tokens
+        named: dict[str, Any] = {name: token for name, token in self._special.items() if token}
+        return named | ({"additional_special_tokens": more} if more else {})
 
     @property
     def all_special_tokens(self) -> list[str]:
         """Every special token once, those under ``additional_special_tokens`` last."""
         named = [token for token in self._special.values() if token]
-        return list(dict.fromkeys([*named, *map(_content, self.config.get("additional_special_tokens") or [])]))
+        return list(dict.fromkeys([*named, *self.additional_special_tokens]))
 
     @property
     def all_special_ids(self) -> list[int]:
         """The ids of :attr:`all_special_tokens`."""
         return [self._id(token) for token in self.all_special_tokens]
 
-    def _special_id(self, name: str) -> int | None:
-        token = self._special[name]
-        return None if token is None else self._id(token)
-
     def _id(self, token: str) -> int:
-        index = self.backend.token_to_id(token)
+        index = self.backend.token_to_id(whole_characters(token))
         if index is None:
             index = None if self.unk_token is None else self.backend.token_to_id(self.unk_token)
         if index is None:
@@ -668,58 +880,51 @@ class NystromformerTokenizer:
             return (None if pad == "max_length" else pad), None, length
         return pad, cut, length
 
-    def _check_room(self, batch: list[Any], max_length: int) -> None:
-        special = max(self.backend.num_special_tokens_to_add(isinstance(item, tuple)) for item in batch)
+    def _check_room(self, batch: list[Any], max_length: int, stride: int, add_special_tokens: bool) -> None:
+        special = 0
+        if add_special_tokens:
+            special = max(self.num_special_tokens_to_add(isinstance(item, tuple)) for item in batch)
         if max_length < special:
             raise ValueError(f"max_length={max_length} has no room for the {special} special tokens")
+        if stride and not 0 < stride < max_length - special:
+            raise ValueError(f"stride={stride} has no room in max_length={max_length} with {special} special tokens")
 
-    def _set(self, pad: str | None, cut: str | None, max_length: int, stride: int = 0) -> None:
+    def _set(
+        self, pad: str | None, cut: str | None, max_length: int, stride: int = 0, multiple: int | None = None
+    ) -> None:
         if cut:
             self.backend.enable_truncation(max_length, stride=stride, strategy=cut, direction=self.truncation_side)
         else:
             self.backend.no_truncation()
         if pad:
-            length = max_length if pad == "max_length" else None
             self.backend.enable_padding(
-                direction=self.padding_side, pad_id=self.pad_token_id, pad_token=self.pad_token, length=length
+                direction=self.padding_side,
+                pad_id=self.pad_token_id,
+                pad_token=self.pad_token,
+                length=max_length if pad == "max_length" else None,
+                pad_to_multiple_of=multiple,
             )
         else:
             self.backend.no_padding()
 
 
-def _batch(text: object, text_pair: object) -> tuple[list[Any], bool]:
-    """Return the batch as the library takes it, and whether it was one text (or pair) outside a list."""
-    if isinstance(text, str):
-        if text_pair is not None and not isinstance(text_pair, str):
-            raise TypeError(f"text is a str, so text_pair is a str or None, found {_kind(text_pair)}")
-        return [(text, text_pair) if text_pair else text], True
-    if not isinstance(text, list | tuple):
-        raise TypeError(f"text is a str, a list of str or a list of pairs of str, found {_kind(text)}")
-    if not text:
-        raise ValueError("text is an empty list, at least one text is needed")
-    if text_pair is None:
-        return [_item(item, f"text[{i}]") for i, item in enumerate(text)], False
-    if not isinstance(text_pair, list | tuple):
-        raise TypeError(f"text is a list, so text_pair is a list or None, found {_kind(text_pair)}")
-    if len(text) != len(text_pair):
-        raise ValueError(f"text and text_pair have the same length, found {len(text)} and {len(text_pair)}")
-    for name, texts in (("text", text), ("text_pair", text_pair)):
-        for i, item in enumerate(texts):
-            if not isinstance(item, str):
-                raise TypeError(f"{name}[{i}] is a str when text_pair is given, found {_kind(item)}")
-    return list(zip(text, text_pair, strict=True)), False
+def _check_tensors(return_tensors: object) -> None:
+    if return_tensors not in (None, "np"):
+        raise ValueError(f'return_tensors is None (lists) or "np" (NumPy arrays), found {return_tensors!r}')
 
 
-def _item(item: object, name: str) -> str | tuple[str, str]:
-    if isinstance(item, str):
-        return item
-    if isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(part, str) for part in item):
-        return item[0], item[1]
-    raise TypeError(f"{name} is a str or a pair of str, found {_kind(item)}")
+def _ids(ids: Any) -> list[int]:
+    """Return an id, a sequence of ids or an array of them as a list of Python integers."""
+    if not isinstance(ids, list | tuple):
+        ids = np.atleast_1d(to_numpy(ids) if hasattr(ids, "dtype") else np.asarray(ids)).tolist()
+    for index in ids:
+        if not isinstance(index, int | np.integer) or isinstance(index, bool):
+            raise TypeError(f"ids are integers of one sequence, found {kind(index)}")
+    return [int(index) for index in ids]
 
 
-def _kind(value: object) -> str:
-    return "None" if value is None else f"{type(value).__name__} {value!r}"[:80]
+def _to_json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _choice(name: str, value: object, choices: dict[Any, str | None]) -> str | None:
@@ -738,89 +943,14 @@ def _max_length(name: str, value: Any) -> int | None:
     return int(value)
 
 
-def _side(config: dict[str, Any], name: str) -> str:
-    side = config.get(name, "right")
+def _side(config: dict[str, Any], name: str, stored: Mapping[str, Any]) -> str:
+    side = config.get(name, stored.get("direction", SETTINGS[name]))
     if side not in ("left", "right"):
         raise ValueError(f'{name} is "left" or "right", found {side!r}')
     return str(side)
 
 
-def _as_arrays(encoding: BatchEncoding) -> BatchEncoding:
-    lengths = sorted({len(row) for row in encoding["input_ids"]})
-    if len(lengths) > 1:
-        raise ValueError(f"arrays need sequences of one length, found {lengths[0]} to {lengths[-1]}: use padding=True")
-    shapes = {"offset_mapping": (len(encoding["input_ids"]), lengths[0], 2)}  # also where there are no tokens
-    return BatchEncoding(
-        {
-            name: np.array(rows, dtype=np.int64).reshape(shapes.get(name, (len(rows), lengths[0])))
-            for name, rows in encoding.items()
-        }
-    )
-
-
-def _ids(ids: Any) -> list[int]:
-    """Return an id, a sequence of ids or an array of them as a list of Python integers."""
-    if not isinstance(ids, list | tuple):
-        ids = np.atleast_1d(to_numpy(ids) if hasattr(ids, "dtype") else np.asarray(ids)).tolist()
-    for index in ids:
-        if not isinstance(index, int | np.integer) or isinstance(index, bool):
-            raise TypeError(f"ids are integers of one sequence, found {_kind(index)}")
-    return [int(index) for index in ids]
-
-
-def _to_json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _content(token: Any) -> str:
-    return str(token["content"] if isinstance(token, dict) else token)
-
-
-def _added_token(entry: Any) -> "AddedToken":
-    from tokenizers import AddedToken
-
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise ValueError(f"a token is an object with content and flags, found {entry!r}")
-    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    return AddedToken(entry["content"], **({"special": True} | {f: bool(entry[f]) for f in flags if f in entry}))
-
-
-def _add_tokens(backend: "Tokenizer", config: dict[str, Any]) -> dict[str, str | None]:
-    """Add the configuration's tokens to the tokenizer, and return the special ones' text under their names.
-
-    The flags in ``added_tokens_decoder`` win over those in ``tokenizer.json``, which win over those of a
-    special token's own entry.
-    """
-    for _, described in _in_order(config.get("added_tokens_decoder") or {}):
-        token = _added_token(described)
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
-    special: dict[str, str | None] = {}
-    for name, default in ALBERT_TOKENS.items():
-        entry = config.get(name, default if backend.token_to_id(default) is not None else None)
-        special[name] = None if entry is None else _add_special(backend, name, entry)
-    more = config.get("additional_special_tokens") or []
-    if not isinstance(more, list):
-        raise ValueError(f"additional_special_tokens is a list, found {more!r}")
-    for entry in more:
-        _add_special(backend, "additional_special_tokens", entry)
-    return special
-
-
-def _add_special(backend: "Tokenizer", name: str, entry: object) -> str:
-    if isinstance(entry, str):
-        # As in ALBERT, [MASK] takes the space before it.
-        token = _added_token({"content": entry, "lstrip": name == "mask_token", "normalized": False})
-    elif isinstance(entry, dict):
-        token = _added_token(entry)
-    else:
-        raise ValueError(f"{name} is a str or an object with content and flags, found {entry!r}")
-    if token.content not in [known.content for known in backend.get_added_tokens_decoder().values()]:
-        backend.add_special_tokens([token])
-    return str(token.content)
-
-
-def _in_order(added: Any) -> list[tuple[int, Any]]:
-    try:
-        return sorted((int(index), token) for index, token in added.items())
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"added_tokens_decoder maps ids to tokens, found {added!r}: {error}") from error
+def _names(names: Any) -> list[str]:
+    if not isinstance(names, list | tuple) or "input_ids" not in names or not all(isinstance(n, str) for n in names):
+        raise ValueError(f'model_input_names is a list of str with "input_ids", found {names!r}')
+    return list(names)
