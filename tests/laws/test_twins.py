@@ -299,8 +299,8 @@ def comparable(name: str, config: Any, result: Any) -> Any:
 @pytest.mark.parametrize("name", sorted(ARGUMENTS))
 def test_twin_is_its_definition(name: str, dtype: str, backend: Backend) -> None:
     """The twin is as near to the definition in float64 as 1e-10, the tolerance of the comparison with the reference (in
-    float32 64 ε), beside 10 times what the last bit of the arguments changes, in the definition in that precision: large
-    scores, and an inverse of a matrix that is nearly singular, magnify it. In shape and dtype it is the same.
+    float32 as 64 ε), and 10 times what the last bit of the arguments changes in the definition in that precision, since
+    large scores and the inverse of a matrix that is nearly singular magnify it; the same in shape and dtype.
     """
     if not hasattr(ROOMS.get(backend.name), name):
         pytest.skip(f"{name} has no twin for {backend.name}: it runs as it is defined")

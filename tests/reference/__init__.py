@@ -5,4 +5,5 @@
 ``run_reference``        computes it with transformers, inside the environment
 ``client``               asks the above from a test
 ``store``                writes the answers that the ordinary test run reads
+``gradients``            the same for the gradients of losses, with cases of its own
 """
