@@ -14,11 +14,25 @@ import pytest
 
 from docs.builder import blocks, checks, read, sources
 from nystrom_np.cli import _parser
+from nystrom_np.fast import on_numpy
+from tests.benchmarks import twins
 
 README = blocks.ROOT / "README.md"
 PAGES = [*blocks.pages(), README]
 OUTSIDE = {"sh", "text", "toml", "json"}  # shown, not run: shell is for CI (the README's), the rest is no code
-DIRECTIVES = {"source", "proof", "picture", "diagram", "public-names", "toctree", "eval-rst", "list-table"}
+DIRECTIVES = {
+    "source",
+    "proof",
+    "picture",
+    "diagram",
+    "public-names",
+    "gain",
+    "gains",
+    "toctree",
+    "eval-rst",
+    "list-table",
+    "literalinclude",
+}
 
 
 @pytest.mark.slow
@@ -33,6 +47,8 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
             else:  # its commands and options exist
                 for command in re.findall(r"^\$ nystrom-np (.+)$", block.text, re.MULTILINE):
                     _parser().parse_args(shlex.split(command))
+        elif block.language == "python" and page == README:
+            assert block.text in (blocks.ROOT / "nystrom_np" / "definition.py").read_text(encoding="utf-8")
         elif block.language == "python":
             with blocks.workplace(tmp_path / "work"):
                 blocks.run_python(block.text, namespace)
@@ -103,12 +119,59 @@ def test_the_read_as_a_script(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=60)
     assert done.returncode == 0, done.stderr
     shown = [block for block in blocks.blocks_of(text) if block.language == "source"]
-    assert len(shown) > 20
     for block in shown:
         assert sources.source_of(block.argument, *_options(block.text))[0].splitlines()[-1] in done.stdout
-    assert done.stdout.count("np.True_") >= 3  # the comparisons between what is done by hand and by the model
+    assert done.stdout.count("np.True_") >= 2  # the comparisons of the page with the model
     assert "np.False_" not in done.stdout
     assert "loss:" in done.stdout
+
+
+def test_the_read_goes_through_the_page_from_top_to_bottom() -> None:
+    """Every function of the definition is in a box, nothing else is, and a later one never comes first."""
+    text = read.PAGE.read_text(encoding="utf-8")
+    shown = []
+    for block in blocks.blocks_of(text):
+        if block.language == "source":
+            helpers = re.search(r"^:with: *(.*)$", block.text, re.MULTILINE)
+            shown += [block.argument, *(helpers.group(1).split() if helpers else [])]
+    page = (blocks.ROOT / "nystrom_np" / "definition.py").read_text(encoding="utf-8")
+    defined = [f"nystrom_np.definition.{name}" for name in re.findall(r"^def (\w+)", page, re.MULTILINE)]
+    assert shown == defined
+
+
+def test_boxes_have_formulas_alone() -> None:
+    """The mark of a faster form is a link on the page; the docstring is the reference's."""
+    code, place = sources.source_of("nystrom_np.definition.softmax")
+    assert code.startswith("def softmax(x, axis=-1):  # any shape")
+    assert place.startswith("nystrom_np/definition.py, line ")
+    assert sources.shape_comment(sources.resolve("nystrom_np.definition.softmax")).startswith("any shape → the same")
+    assert "softmax" in sources.faster_names()
+
+
+def test_every_twin_is_explained_and_measured() -> None:
+    """A section of the chapter for each faster form of NumPy, and a figure; but for those of half precision alone."""
+    functions = {name for name in on_numpy.__all__ if name != "elementwise"}
+    same = {
+        name
+        for name in functions
+        if getattr(on_numpy, name).__module__ in ("nystrom_np.definition", "nystrom_np.losses")
+    }
+    measured = {name.partition(",")[0] for name in json.loads(twins.DOCS.read_text(encoding="utf-8"))["cases"]}
+    assert functions - same <= sources.faster_names()
+    assert functions - same <= measured
+    text = sources.FASTER.read_text(encoding="utf-8")
+    shown = {name for block in blocks.blocks_of(text) if block.language == "gain" for name in block.text.splitlines()}
+    assert (
+        shown == set(twins.cases(length=8, long=8)) == set(json.loads(twins.DOCS.read_text(encoding="utf-8"))["cases"])
+    )
+
+
+def test_twins_are_measured_against_their_definitions() -> None:
+    """Every case runs as both, at a small size."""
+    found = twins.measure(1, rest=0.0, length=64, long=64)
+    assert all(case["definition"]["median"] > 0 and case["twin"]["median"] > 0 for case in found.values())
+    assert twins.table(found).count("\n") == len(found) + 1
+    assert twins.restless({"f": {form: {"min": 1.0, "median": 1.0, "max": 1.6} for form in ("definition", "twin")}})
 
 
 def test_the_read_as_a_notebook() -> None:

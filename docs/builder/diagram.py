@@ -4,10 +4,9 @@ import html
 from typing import Any
 
 import numpy as np
-from nystrom_np.model.encoder import embed, project
 
 from docs.builder.pictures import model_and_inputs
-from nystrom_np.functional import nystrom_kernels, segment_means
+from nystrom_np.definition import embed, nystrom_kernels, project, segment_means
 
 __all__ = ["data_flow", "stages"]
 
@@ -20,7 +19,7 @@ def stages() -> list[tuple[str, str, str]]:
     config, body = model.config, model.nystromformer
     ids = inputs["input_ids"]
     positions = np.arange(2, ids.shape[1] + 2)[None]
-    x = embed(body._tree["embeddings"], config, ids, None, np.zeros_like(ids), positions)
+    x = embed(body._tree["embeddings"], config, ids, np.zeros_like(ids), positions)
     p = body._tree["encoder"]["layer"]["0"]
     query, key, value = project(p["attention"]["self"], config, x)
     landmarks = segment_means(query, config.num_landmarks)
@@ -34,12 +33,12 @@ def stages() -> list[tuple[str, str, str]]:
         ("segment_means", "landmarks of queries and keys", _shape(landmarks)),
         ("nystrom_kernels", "F, A, B", " ".join(_shape(kernel[0, 0]) for kernel in kernels)),
         ("iterative_pinv", "A⁺, six steps", _shape(kernels[1])),
-        ("nystrom_attention", "F (A⁺ (B v))", _shape(value)),
+        ("self_attention", "F A⁺ (B v)", _shape(value)),
         ("depthwise_conv", "+ the values, convolved", _shape(value)),
-        ("linear, add_and_norm", "LN(W context + x)", _shape(x)),
-        ("feed_forward, inside", "act(W₁ x)", str(hidden)),
-        ("feed_forward", "LN(W₂ act(W₁ x) + x)", _shape(x)),
-        ("decode", "scores of the vocabulary", _shape(logits)),
+        ("linear, layer_norm", "LN(W context + x)", _shape(x)),
+        ("linear, gelu_new", "act(W₁ x)", str(hidden)),
+        ("encoder_layer", "LN(W₂ act(W₁ x) + x)", _shape(x)),
+        ("masked_lm", "scores of the vocabulary", _shape(logits)),
     ]
 
 
@@ -66,14 +65,14 @@ def data_flow() -> str:
         below = f'x="{MIDDLE - 12}" y="{top + 56}" font-size="12" text-anchor="end"'
         parts.append(f"<text {below}>{html.escape(shape)}</text>")
         top += 64
-    first, last = places["project"], places["feed_forward"] + 40
+    first, last = places["project"], places["encoder_layer"] + 40
     parts.append(
         f'<path d="M30 {first}h-8v{last - first}h8" fill="none" stroke="currentColor"/>'
         f'<text x="14" y="{(first + last) // 2}" font-size="13" text-anchor="middle" '
         f'transform="rotate(-90 14 {(first + last) // 2})">each of {layers} layers</text>'
     )
     # the residual paths: the layer's input skips attention, and the attention's output skips the feed-forward block
-    for start, stop in (("project", "linear, add_and_norm"), ("linear, add_and_norm", "feed_forward")):
+    for start, stop in (("project", "linear, layer_norm"), ("linear, layer_norm", "encoder_layer")):
         begin = places[start] - 12 if start == "project" else places[start] + 52
         parts.append(
             f'<path d="M{MIDDLE} {begin}H395V{places[stop] + 20}H371m6-4l-6 4l6 4" fill="none" stroke="currentColor" '

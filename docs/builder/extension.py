@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import json
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,11 @@ from sphinx.util.docutils import SphinxDirective
 
 from docs.builder import blocks, diagram, pictures, sources
 from docs.builder.blocks import DOCS
+from nystrom_np import functional
+from tests.benchmarks import twins
+
+MARKED = ("nystrom_np.definition", "nystrom_np.activations")
+"""Modules whose functions have faster forms of the same name."""
 
 WORK = tempfile.TemporaryDirectory()
 """Where the pages' blocks are run, each page's in a folder of its own."""
@@ -71,13 +77,66 @@ class Source(SphinxDirective):
         code, place = sources.source_of(name, self.options.get("from", ""), self.options.get("to", ""))
         helpers = [sources.source_of(helper)[0] for helper in self.options.get("with", "").split()]
         code = "\n\n\n".join([code, *helpers])
-        caption = nodes.paragraph(classes=["source-caption"])
-        self.state.nested_parse(
-            StringList([f"{{py:obj}}`{name} <{self.options.get('link', name)}>` · {place}"]),
-            self.content_offset,
-            caption,
-        )
-        return [nodes.container("", caption, highlighted(code, "python", "source"), classes=["source"])]
+        module, _, short = name.rpartition(".")
+        link = self.options.get("link") or sources.documented(name)
+        place = place.replace("_", r"\_")
+        said = f"{{py:obj}}`{name} <{link}>` · {place}"
+        if module in MARKED and short in sources.faster_names() and self.env.docname != sources.FASTER.stem:
+            said += f" · [faster form](#faster-{short})"
+        caption = nodes.container("", classes=["source-caption"])
+        self.state.nested_parse(StringList([said]), self.content_offset, caption)
+        kind = "twin" if module.startswith("nystrom_np.fast.") else "definition"
+        return [nodes.container("", caption, highlighted(code, "python", "source"), classes=["source", kind])]
+
+
+class Gain(SphinxDirective):
+    """What faster forms gain on their definitions, as ``python -m tests.benchmarks.twins --docs`` has measured it."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        cases = gains()["cases"]
+        items = [f"- {gain(name, cases[name])}" for name in map(str.strip, self.content)]
+        node = nodes.container("", classes=["gain"])
+        self.state.nested_parse(StringList(items), self.content_offset, node)
+        return [node]
+
+
+class Gains(SphinxDirective):
+    """All of them as a table, and what they were measured on."""
+
+    def run(self) -> list[nodes.Node]:
+        found = gains()
+        told = found["machine"] | found["versions"]
+        restless = "; ".join(twins.restless(found["cases"]))
+        text = [
+            *twins.table(found["cases"]).splitlines(),
+            "",
+            f"Medians of {found['rounds']} runs of each form, in turn; float32; {told['CPU']}, {told['cores']} cores"
+            f"{', each thread on one of its own' if found['pinned'] else ''}; {told['BLAS']}; Python {told['Python']}, "
+            f"NumPy {told['numpy']}.",
+            "",
+            f"Runs that differed by more than half of their median: {restless or 'none'}.",
+        ]
+        node = nodes.container("", classes=["gains"])
+        self.state.nested_parse(StringList(text), self.content_offset, node)
+        return [node]
+
+
+def gains() -> dict[str, Any]:
+    """The figures of the last measurement."""
+    return json.loads(twins.DOCS.read_text(encoding="utf-8"))
+
+
+def gain(name: str, case: dict[str, Any]) -> str:
+    """One figure in words."""
+    slow, fast = (case[form]["median"] for form in ("definition", "twin"))
+    quotient = round(slow / fast, 1)
+    if quotient > 1.0:
+        said = f"**{quotient:.1f} times as fast**"
+    else:
+        said = "**as fast**" if quotient == 1.0 else f"**takes {fast / slow:.1f} times as long**"
+    return f"`{name.partition(',')[0]}`, {case['given']}: {said}, {twins.said(fast)} for {twins.said(slow)}"
 
 
 class Proof(SphinxDirective):
@@ -169,6 +228,19 @@ def as_written(app: Sphinx, what: str, name: str, thing: Any, options: Any, sign
     return (signature, None) if signature is not None else None
 
 
+def shapes_for_documentation(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """A definition has no docstring: its shapes, and where it is documented in full. Its page stands above them."""
+    if name == "nystrom_np.definition":
+        lines[:] = ["The shapes of the arguments, and of the result.", ""]
+    module, _, short = name.rpartition(".")
+    if module != "nystrom_np.definition" or lines:
+        return
+    shapes = sources.shape_comment(thing)
+    lines += [f"``{shapes}``", ""] if shapes else []
+    if short in functional.__all__:
+        lines += [f"Documented as :func:`nystrom_np.functional.{short}`.", ""]
+
+
 def visit_math(self: Any, node: nodes.math) -> None:
     """Inline mathematics, which the browser's KaTeX replaces."""
     self.body.append(f'<span class="katex-source">{html.escape(node.astext())}')
@@ -189,6 +261,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "python": Python,
         "console": Console,
         "source": Source,
+        "gain": Gain,
+        "gains": Gains,
         "proof": Proof,
         "picture": Picture,
         "diagram": Diagram,
@@ -198,6 +272,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
     app.connect("autodoc-process-signature", as_written)
+    app.connect("autodoc-process-docstring", shapes_for_documentation)
     for script in ("katex/katex.min.js", "mathematics.js"):
         app.add_js_file(script, loading_method="defer")
     for style in ("katex/katex.min.css", "site.css"):

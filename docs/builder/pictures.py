@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nystrom_np.model.encoder import project
 
 from docs.builder.blocks import DOCS, ROOT
 from nystrom_np import NystromformerConfig, NystromformerForMaskedLM, NystromformerModel, NystromformerTokenizer
+from nystrom_np.definition import project
 from nystrom_np.functional import (
     initial_inverse,
     iterative_pinv,

@@ -51,7 +51,7 @@ import sys
 
 
 def show_source(name, first="", last=""):
-    """Print a function of the package as it is, from the line with one text to the line with another."""
+    """Print a function of the package, from the line with one text to the line with another."""
     path, thing = name.split("."), None
     for part in path:
         if thing is None:
@@ -61,6 +61,7 @@ def show_source(name, first="", last=""):
         else:
             thing = getattr(thing, part)
     lines = inspect.getsource(inspect.unwrap(thing)).splitlines()
+    lines = [line for line in lines if line not in ("@accelerated", "@elementwise")]
     start = next(i for i, line in enumerate(lines) if first in line)
     stop = next(i for i, line in enumerate(lines) if i >= start and last in line) if last else len(lines) - 1
     print("\\n".join(lines[start : stop + 1]))

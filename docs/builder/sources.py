@@ -1,15 +1,16 @@
-"""Code taken from where it is: functions of the package without their docstrings, and tests by their names."""
+"""Code taken from where it is: functions of the package without docstrings and marks, and tests by their names."""
 
 import ast
 import importlib
 import inspect
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from docs.builder.blocks import ROOT
+from docs.builder.blocks import DOCS, ROOT
 
-__all__ = ["public_names", "resolve", "source_of", "test_source"]
+__all__ = ["documented", "faster_names", "public_names", "resolve", "shape_comment", "source_of", "test_source"]
 
 PUBLIC_MODULES = (
     "nystrom_np",
@@ -21,6 +22,12 @@ PUBLIC_MODULES = (
     "nystrom_np.testing",
 )
 """Whose ``__all__`` is what users call."""
+
+MARKS = ("@accelerated", "@elementwise", "@fused")
+"""Lines above a function that say that it has a faster form, in place of which the page has a link to it."""
+
+FASTER = DOCS / "faster.md"
+"""The chapter about faster forms, with a target such as ``(faster-softmax)=`` above each section."""
 
 PROOFS_OF_PAGES_WRITTEN_ELSEWHERE = {
     "benchmarks": ("benchmarks/test_benchmarks.py::test_the_page_is_written",),
@@ -51,25 +58,54 @@ def resolve(name: str) -> Any:
 
 
 def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
-    """Code of a function or class without its docstrings, and where it stands.
+    """Code of a function or class without its docstrings and marks, and where it stands.
 
     From the line that contains ``first`` to the one that contains ``last``, if these are given.
     """
-    thing = resolve(name)
-    lines, number = inspect.getsourcelines(thing)
-    code = textwrap.dedent("".join(lines))
+    path, number, code = _whole(name)
     kept = code.splitlines()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
             docstring = node.body[0]
             kept[docstring.lineno - 1 : docstring.end_lineno] = [None] * (docstring.end_lineno - docstring.lineno + 1)
-    kept = [line for line in kept if line is not None]
+    kept = [line for line in kept if line is not None and line not in MARKS]
     if first:
         kept = kept[_only(kept, first) :]
     if last:
         kept = kept[: _only(kept, last) + 1]
-    place = Path(inspect.getsourcefile(thing)).relative_to(ROOT)
-    return textwrap.dedent("\n".join(kept)), f"{place.as_posix()}, line {number}"
+    return textwrap.dedent("\n".join(kept)), f"{path.relative_to(ROOT).as_posix()}, line {number}"
+
+
+def _whole(name: str) -> tuple[Path, int, str]:
+    """The file, first line and text of a function or class."""
+    thing, short = resolve(name), name.rpartition(".")[2]
+    path = Path(inspect.getsourcefile(thing))
+    if thing.__name__ == short:
+        lines, number = inspect.getsourcelines(thing)
+        return path, number, textwrap.dedent("".join(lines))
+    text = path.read_text(encoding="utf-8")  # what a decorator of its own module has made something else of
+    node = next(node for node in ast.parse(text).body if getattr(node, "name", "") == short)
+    return path, node.lineno, "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
+
+
+def faster_names() -> set[str]:
+    """Functions whose faster form has a section in the chapter."""
+    return set(re.findall(r"^\(faster-(\w+)\)=$", FASTER.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def documented(name: str) -> str:
+    """The name under which the reference has a function: its own, or that of its module if it is an inner one."""
+    module = name.rpartition(".")[0]
+    if module in ("nystrom_np.activations", "nystrom_np.losses"):
+        return f"nystrom_np.functional.{name.rpartition('.')[2]}"
+    public = getattr(importlib.import_module(module), "__all__", None) if module.startswith("nystrom_np.fast") else None
+    return module if public is not None and name.rpartition(".")[2] not in public else name
+
+
+def shape_comment(thing: Any) -> str:
+    """What stands behind the first line of a definition: the shapes of its arguments and of its result."""
+    found = re.search(r"^def .*?:  # (.*)$", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def _only(lines: list[str], part: str) -> int:
