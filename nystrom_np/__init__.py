@@ -1,6 +1,6 @@
 """Nyströmformer (Xiong et al., 2021, arXiv 2102.03902) in hand-written NumPy: readable, exact, free of PyTorch.
 
-Read :mod:`nystrom_np.functional` for the mathematics, :mod:`nystrom_np.model` for how the formulas make a model.
+Read :mod:`nystrom_np.definition`: the whole model on one page, which is the program that runs.
 """
 
 from nystrom_np.config import NystromformerConfig

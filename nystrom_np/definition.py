@@ -4,7 +4,7 @@ Read it from top to bottom, or from a head at the end upwards. Nothing here is a
 where a function marked ``@accelerated`` has a faster form, of the same name in :mod:`nystrom_np.fast`, that form runs
 in its place and computes the same numbers. ``xp`` is the module of the arrays at hand: NumPy, CuPy, JAX, …
 
-Equations are those of Xiong et al. (2021), arXiv 2102.03902. A comment after ``→`` is the shape of the result, in
+Equations are those of Xiong et al. (2021), arXiv 2102.03902. A comment after ``→`` is the shape of the result, in::
 
     B sequences of a batch   L tokens   D width   H heads   d = D / H   m landmarks   k taps   V words   C labels
 
@@ -149,7 +149,7 @@ def project(p, config, x):  # (B, L, D) → three of (B, H, L, d)
 @accelerated
 def self_attention(p, config, x, mask=None, head_mask=None):  # (B, L, D), (B, 1, 1 or L, L), (H,) → (B, L, D), weights
     query, key, value = project(p, config, x)
-    convolved = value
+    convolved = value  # padding included, unless
     if config.masking == "original" and mask is not None and mask.shape[-2] == 1:  # the authors blank padding
         query, key, convolved = (y * transposed(mask) for y in (query, key, value))
     if is_exact(config, x.shape[1]):
@@ -157,7 +157,7 @@ def self_attention(p, config, x, mask=None, head_mask=None):  # (B, L, D), (B, 1
         context = weights @ value  # (B, H, L, d)
     else:
         f, a, b = nystrom_kernels(query, key, config.num_landmarks, mask)
-        weights = f @ inverse(config)(a)  # (B, H, L, m)
+        weights = f @ inverse(config)(a)  # F A⁺, (B, H, L, m)
         context = weights @ (b @ value)
     if "conv" in p:  # a skip connection around attention, section 3.4
         context = context + depthwise_conv(convolved, p["conv"]["weight"])
@@ -179,7 +179,7 @@ def encoder_layer(p, config, x, mask=None, head_mask=None):  # (B, L, D) → (B,
 
 
 @accelerated
-def embed(p, config, words, token_type_ids, position_ids):  # ids (B, L), or their embeddings (B, L, D) → (B, L, D)
+def embeddings(p, config, words, token_type_ids, position_ids):  # ids (B, L), or their embeddings (B, L, D) → (B, L, D)
     words = p["word_embeddings"]["weight"][words] if words.ndim == 2 else words
     types, positions = p["token_type_embeddings"]["weight"], p["position_embeddings"]["weight"]
     x = words + types[token_type_ids] + positions[position_ids]
@@ -187,10 +187,11 @@ def embed(p, config, words, token_type_ids, position_ids):  # ids (B, L), or the
 
 
 @accelerated
-def encode(p, config, words, token_type_ids, position_ids, mask=None, head_mask=None, segments=None):  # as embed
+def encode(p, config, words, token_type_ids, position_ids, mask=None, head_mask=None, segments=None):
+    # ids (B, L), masks (B, 1, 1 or L, L) and (layers, H) → layers + 1 states (B, L, D), the layers' weights
     if segments is not None:
         return encode_each(p, config, (words, token_type_ids, position_ids), segments, head_mask)
-    states, attentions = [embed(p["embeddings"], config, words, token_type_ids, position_ids)], []
+    states, attentions = [embeddings(p["embeddings"], config, words, token_type_ids, position_ids)], []
     for number in range(config.num_hidden_layers):
         heads = None if head_mask is None else head_mask[number]
         x, weights = encoder_layer(p["encoder"]["layer"][str(number)], config, states[-1], mask, heads)

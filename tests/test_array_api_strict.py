@@ -79,7 +79,11 @@ BEYOND = {
     "project": ((LAYER["attention"]["self"], CONFIG, X), AttributeError, "reshape"),  # as a method
     "self_attention": ((LAYER["attention"]["self"], CONFIG, X, MASK), AttributeError, "reshape"),
     "encoder_layer": ((LAYER, CONFIG, X, MASK), AttributeError, "reshape"),
-    "embed": ((BODY["embeddings"], CONFIG, IDS, ZEROS, POSITIONS), IndexError, "multi-axes index"),  # rows by an array
+    "embeddings": (
+        (BODY["embeddings"], CONFIG, IDS, ZEROS, POSITIONS),
+        IndexError,
+        "multi-axes index",
+    ),  # rows by an array
     "encode": ((BODY, CONFIG, IDS, ZEROS, POSITIONS), IndexError, "multi-axes index"),
     "encode_each": ((BODY, CONFIG, (IDS, ZEROS, POSITIONS), [slice(0, 8)], None), IndexError, "multi-axes index"),
     "sequence_classification": ((SEQUENCE, CONFIG, X), IndexError, "multi-axes index"),  # x[:, 0] without an ellipsis

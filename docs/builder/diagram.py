@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from docs.builder.pictures import model_and_inputs
-from nystrom_np.definition import embed, nystrom_kernels, project, segment_means
+from nystrom_np.definition import embeddings, nystrom_kernels, project, segment_means
 
 __all__ = ["data_flow", "stages"]
 
@@ -19,7 +19,7 @@ def stages() -> list[tuple[str, str, str]]:
     config, body = model.config, model.nystromformer
     ids = inputs["input_ids"]
     positions = np.arange(2, ids.shape[1] + 2)[None]
-    x = embed(body._tree["embeddings"], config, ids, np.zeros_like(ids), positions)
+    x = embeddings(body._tree["embeddings"], config, ids, np.zeros_like(ids), positions)
     p = body._tree["encoder"]["layer"]["0"]
     query, key, value = project(p["attention"]["self"], config, x)
     landmarks = segment_means(query, config.num_landmarks)
@@ -28,7 +28,7 @@ def stages() -> list[tuple[str, str, str]]:
     hidden = (*x.shape[:2], config.intermediate_size)
     return [
         ("token ids", "the tokenizer", _shape(ids)),
-        ("embed", "word + token type + position, LN", _shape(x)),
+        ("embeddings", "word + token type + position, LN", _shape(x)),
         ("project", "query, key, value of each head", _shape(value)),
         ("segment_means", "landmarks of queries and keys", _shape(landmarks)),
         ("nystrom_kernels", "F, A, B", " ".join(_shape(kernel[0, 0]) for kernel in kernels)),

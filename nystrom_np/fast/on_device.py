@@ -347,7 +347,7 @@ def encode(
     ``config.output_hidden_states`` and ``config.output_attentions`` say so. Segments stay packed: only attention and
     convolution run on each by itself.
     """
-    x = definition.embed(p["embeddings"], config, words, token_type_ids, position_ids)
+    x = definition.embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
     states, attentions = [x], []
     for number in range(config.num_hidden_layers):
         layer, heads = p["encoder"]["layer"][str(number)], None if head_mask is None else head_mask[number]

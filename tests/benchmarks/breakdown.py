@@ -53,7 +53,7 @@ def clocked_encoder() -> Iterator[Clocks]:
         (encoder, "attention"): clocks.around("attention", encoder.attention),
         (encoder, "depthwise_conv"): clocks.around("convolution", encoder.depthwise_conv),
         (encoder, "overwrite"): clocks.around("elementwise", encoder.overwrite),
-        (encoder, "embed"): clocks.around("elementwise", encoder.embed),
+        (encoder, "embeddings"): clocks.around("elementwise", encoder.embeddings),
     }
     originals = {place: getattr(*place) for place in replaced}
     try:

@@ -72,7 +72,7 @@ def cases(length: int = 512, long: int = 4096) -> dict[str, tuple[str, Callable[
             partial(definition.nystrom_attention, *far, 64),
         ),
         "depthwise_conv": (f"{heads}, k = 65", partial(definition.depthwise_conv, value, attend["conv"]["weight"])),
-        "embed": (width, partial(definition.embed, body["embeddings"], config, ids, types, positions)),
+        "embeddings": (width, partial(definition.embeddings, body["embeddings"], config, ids, types, positions)),
         "project": (width, partial(definition.project, attend, config, x)),
         "self_attention": (f"{width}, m = 64", partial(definition.self_attention, attend, config, x)),
         "encoder_layer": (f"{width}, m = 64", partial(definition.encoder_layer, layer, config, x)),

@@ -169,7 +169,7 @@ def token_arguments(draw: st.DrawFn, part: str) -> Recipe:
         ids = shape if whole or packed else (1, shape[1])
         types = generator.integers(0, config.type_vocab_size, ids)
         positions = generator.integers(0, config.max_position_embeddings + 2, ids)
-        if part == "embed":
+        if part == "embeddings":
             return p["embeddings"], config, words, types, positions
         if not packed:
             return p, config, words, types, positions, mask, head_mask
@@ -199,7 +199,7 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "self_attention": layer_arguments("self_attention"),
     "encoder_layer": layer_arguments("encoder_layer"),
     "masked_lm": layer_arguments("masked_lm"),
-    "embed": token_arguments("embed"),
+    "embeddings": token_arguments("embeddings"),
     "encode": token_arguments("encode"),
     "log_softmax": st.tuples(arrays((3, 4), scale=20.0), st.sampled_from([-1, 0, 1])),
     "cross_entropy": st.tuples(arrays((4, 3)), labels) | floats((4, 3), (4, 3)),

@@ -5,7 +5,7 @@ Half precision is computed in float32: NumPy's own float16 arithmetic takes hund
 
 from nystrom_np import definition, losses
 from nystrom_np.fast.on_numpy import attention, convolution, rows
-from nystrom_np.fast.on_numpy.encoder import embed, encode, encoder_layer, masked_lm, project, self_attention
+from nystrom_np.fast.on_numpy.encoder import embeddings, encode, encoder_layer, masked_lm, project, self_attention
 from nystrom_np.fast.on_numpy.rows import elementwise, in_single
 
 linear = in_single(rows.linear)
@@ -32,7 +32,7 @@ __all__ = [
     "cross_entropy",
     "depthwise_conv",
     "elementwise",
-    "embed",
+    "embeddings",
     "encode",
     "encoder_layer",
     "initial_inverse",

@@ -20,7 +20,7 @@ from nystrom_np.fast.on_numpy.rows import layer_norm, linear, overwrite
 from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_blocks
 from nystrom_np.fast.skip import attention_with_skip
 
-__all__ = ["embed", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
+__all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
 
 ROWS_PER_BLOCK = 2048
 """Token positions that a thread takes through a row-wise step at a time: the more, the less often the weights are
@@ -35,14 +35,14 @@ ROWS_WORTH_A_THREAD = 32
 Parameters = dict[str, Any]
 
 
-def embed(
+def embeddings(
     p: Parameters,
     config: NystromformerConfig,
     words: Shaped[Array, "batch length *dim"],
     token_type_ids: Integer[Array, "..."],
     position_ids: Integer[Array, "..."],
 ) -> Float[Array, "batch length dim"]:
-    """Compute :func:`nystrom_np.definition.embed` block by block of positions; half precision becomes float32 here."""
+    """Compute :func:`nystrom_np.definition.embeddings` block by block of positions; half precision becomes float32 here."""
     table = p["word_embeddings"]["weight"]
     dtype = np.dtype("float32") if table.dtype == "float16" else table.dtype
     given = words.ndim == 3
@@ -76,7 +76,7 @@ def encode(
     run on each segment, one beside the other on the threads. (Packing of this kind: Krell et al., arXiv 2107.02027.)
     """
     with one_blas_thread():
-        x = embed(p["embeddings"], config, words, token_type_ids, position_ids)
+        x = embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
         states, attentions = [x], []
         workspace = np.empty((3, *x.shape), dtype=x.dtype)
         for number in range(config.num_hidden_layers):
@@ -162,7 +162,7 @@ def activated(
 
 
 def by_feature(x: Float[Array, "rows inputs"], weight: Float[Array, "outputs inputs"]) -> Float[Array, "rows outputs"]:
-    """Return x Wᵀ, computed as W xᵀ: for few rows BLAS takes up to a third less time for it."""
+    """Return x Wᵀ, computed as W xᵀ: for few rows BLAS takes less time for it."""
     return linear(x, weight, out=np.empty((len(weight), len(x)), x.dtype).T)
 
 
