@@ -42,7 +42,7 @@ def embeddings(
     token_type_ids: Integer[Array, "..."],
     position_ids: Integer[Array, "..."],
 ) -> Float[Array, "batch length dim"]:
-    """Compute :func:`nystrom_np.definition.embeddings` block by block of positions; half precision becomes float32 here."""
+    """Compute :func:`nystrom_np.definition.embeddings` in blocks of positions; half precision becomes float32 here."""
     table = p["word_embeddings"]["weight"]
     dtype = np.dtype("float32") if table.dtype == "float16" else table.dtype
     given = words.ndim == 3
