@@ -1,6 +1,7 @@
 """The activations that a Nyströmformer configuration can name.
 
-Each is one formula, of each element alone, which :func:`nystrom_np.fast.elementwise` has take one pass over memory.
+Each is one formula of floats, of any shape and each element alone, which :func:`nystrom_np.fast.elementwise` has take
+one pass over memory.
 """
 
 import math
@@ -40,15 +41,6 @@ SELU_SCALE = 1.0507009873554804934193349852946
 def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Gaussian error linear unit: x Φ(x) = x/2 · (1 + erf(x / √2)).
 
-    Parameters
-    ----------
-    x : array of floats, any shape
-
-    Returns
-    -------
-    array
-        Same shape and dtype.
-
     References
     ----------
     Hendrycks and Gimpel, arXiv 1606.08415.
@@ -82,14 +74,7 @@ def gelu_10(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def gelu_new(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """The tanh form of GELU: x/2 · (1 + tanh u) with u = √(2/π) (x + 0.044715 x³), Nyströmformer's default.
 
-    Parameters
-    ----------
-    x : array of floats, any shape
-
-    Returns
-    -------
-    array
-        Same shape and dtype; within 5e-4 of :func:`gelu`.
+    It is within 5e-4 of :func:`gelu`.
 
     References
     ----------

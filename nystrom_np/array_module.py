@@ -39,15 +39,7 @@ class DeviceError(ValueError):
 def get_array_module(*arrays: Array) -> Any:
     """Return the module whose functions apply to the given arrays.
 
-    Parameters
-    ----------
-    *arrays : array or scalar
-        Arrays of one backend; ``None`` and Python scalars fit any backend.
-
-    Returns
-    -------
-    module
-        ``numpy``, ``cupy``, or what an array's own ``__array_namespace__`` returns.
+    It is ``numpy``, ``cupy``, or what an array's own ``__array_namespace__`` returns; None and numbers fit any.
 
     Raises
     ------
@@ -250,11 +242,6 @@ def _to_cuda(cupy: Any, array: Array) -> Array:
 def move_like(array: Array, other: Array) -> Array:
     """Return the array where another one lies, without a copy where it is there already.
 
-    Parameters
-    ----------
-    array, other : arrays
-        Of any backend.
-
     Examples
     --------
     >>> import numpy as np
@@ -284,20 +271,10 @@ def to_numpy(array: Array) -> np.ndarray:
 
 
 def start_copy_to_host(array: Array) -> Callable[[], np.ndarray]:
-    """Start copying an array to the host; what is returned waits for the copy and gives it.
+    """Start copying an array to the host; what is returned is a function that waits for the copy and returns it.
 
-    From a GPU the copy goes into page-locked memory, on a stream of its own, once the work queued so far is done: what
-    is queued afterwards need not wait for it.
-
-    Parameters
-    ----------
-    array : array
-        Of any backend. It must not be changed meanwhile.
-
-    Returns
-    -------
-    callable
-        Without arguments: the NumPy array.
+    The array must not be changed meanwhile. From a GPU the copy goes into page-locked memory, on a stream of its own,
+    once the work queued so far is done: what is queued afterwards need not wait for it.
 
     Examples
     --------

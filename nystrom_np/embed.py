@@ -16,9 +16,10 @@ from nystrom_np.fast.on_numpy.threads import thread_count
 from nystrom_np.files import JSON_LINES, json_values, text_lines
 from nystrom_np.growing import growing
 from nystrom_np.model import NystromformerModel
-from nystrom_np.model.prediction import batches, with_progress
+from nystrom_np.model.prediction import batches
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
+from nystrom_np.progress import with_progress
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = ["Embedded", "embed"]

@@ -5,15 +5,7 @@ from jaxtyping import Float, Integer
 from nystrom_np.array_module import Array, get_array_module
 from nystrom_np.fast import accelerated
 
-__all__ = [
-    "answer_loss",
-    "binary_cross_entropy_with_logits",
-    "cross_entropy",
-    "log_softmax",
-    "mean_squared_error",
-    "sequence_loss",
-    "token_loss",
-]
+__all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "log_softmax", "mean_squared_error"]
 
 
 @accelerated
@@ -131,19 +123,10 @@ def token_loss(
 
 
 def sequence_loss(logits: Float[Array, "batch classes"], labels: Array, problem_type: str) -> Float[Array, ""]:
-    """Loss of sequence classification, by the name that a configuration gives the problem.
+    """Loss of sequence classification, by the name that a configuration gives the problem (transformers 4.37.2).
 
-    Parameters
-    ----------
-    logits : array of floats, (B, C)
-    labels : array
-        Class indices (B,), floats (B, C), or for regression any floats that broadcast to (B, C); where C is 1, (B,).
-    problem_type : {"single_label_classification", "multi_label_classification", "regression"}
-        For cross-entropy, binary cross-entropy or squared error.
-
-    References
-    ----------
-    ``NystromformerForSequenceClassification`` in transformers 4.37.2.
+    It is cross-entropy for "single_label_classification", with labels (B,); binary cross-entropy for
+    "multi_label_classification", with floats (B, C); squared error for "regression", with floats that broadcast to it.
 
     Examples
     --------
@@ -165,11 +148,7 @@ def answer_loss(
 ) -> Float[Array, ""]:
     """Loss of question answering: the mean of the cross-entropies of where the answer begins and ends.
 
-    Positions are clamped to 0 … L, and L itself is ignored, as an answer that was cut off.
-
-    References
-    ----------
-    ``NystromformerForQuestionAnswering`` in transformers 4.37.2.
+    Positions are clamped to 0 … L, and L itself is ignored, as an answer that was cut off (transformers 4.37.2).
 
     Examples
     --------

@@ -1,18 +1,19 @@
-"""Small models with peaked attention, and the encoder written a second time, as plainly as possible.
+"""Small models with peaked attention, and what they are to compute.
 
-`textbook` shares nothing with the package but the parameters: loops over sequences, heads and positions in
-float64. What the package computes in blocks, threads and bounded memory is compared with it.
+What the package computes in blocks, threads and bounded memory is compared with its definitions (`defined`); and where
+these could go wrong alike, with attention written a second time (`plainly`): loops over sequences, heads and positions
+in float64, by formulas that share nothing with the package.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from nystrom_np import (
     NystromformerConfig,
@@ -22,7 +23,9 @@ from nystrom_np import (
     NystromformerForSequenceClassification,
     NystromformerForTokenClassification,
     NystromformerModel,
+    definition,
 )
+from nystrom_np.fast import definitions
 from nystrom_np.outputs import ModelOutput
 from tests.backends import Backend
 
@@ -190,66 +193,56 @@ def assert_close(found: Any, expected: Any, atol: float = 1e-10) -> None:
     np.testing.assert_allclose(found, expected, rtol=atol, atol=atol)
 
 
-# ------------------------------------------------------------------------------------------- the textbook
+# ------------------------------------------------------------------------------------- what is to come out
 
 
-@dataclass
-class Textbook:
-    """What the encoder computes, in float64."""
+EVERYTHING = {"output_attentions": True, "output_hidden_states": True}
 
-    hidden_states: list[np.ndarray] = field(default_factory=list)
-    attentions: list[np.ndarray] = field(default_factory=list)
 
-    @property
-    def last(self) -> np.ndarray:
-        return self.hidden_states[-1]
+def defined(model: Any, *arguments: Any, **named: Any) -> Any:
+    """What a model computes by the definitions alone, on NumPy: every hidden state and attention too."""
+    with definitions():
+        return getattr(model, "_here", model)(*arguments, **named, **EVERYTHING)
 
 
 Attend = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-def textbook(
-    model: Any,
-    input_ids: Any = None,
-    mask: Any = None,
-    *,
-    token_types: Any = None,
-    positions: Any = None,
-    embeds: Any = None,
-    act: Callable[[np.ndarray], np.ndarray] | None = None,
-    attend: Attend | None = None,
-) -> Textbook:
-    """Embeddings and layers of a model.
+@contextmanager
+def attending(attend: Attend) -> Iterator[None]:
+    """Let attention be another formula's, amid the definitions of everything else.
 
-    `attend` is (config, query, key, value, mask, convolution weight) → (context, attention).
+    `attend` is (config, query, key, value, mask (B, L) or (B, L, L), convolution weight) → (context, attention).
     """
-    config = model.config
-    p = {name.removeprefix("nystromformer."): np.float64(value) for name, value in model.state_dict().items()}
-    words = np.float64(embeds) if embeds is not None else p["embeddings.word_embeddings.weight"][np.asarray(input_ids)]
-    batch, length, width = words.shape
-    types = np.zeros((1, length), int) if token_types is None else np.asarray(token_types)
-    rows = np.arange(length)[None] + 2 if positions is None else np.asarray(positions)
-    mask = np.ones((batch, length)) if mask is None else np.float64(mask)
-    x = words + p["embeddings.token_type_embeddings.weight"][types] + p["embeddings.position_embeddings.weight"][rows]
-    x = _norm(p, "embeddings.LayerNorm", x, config)
-    out = Textbook([x])
-    for layer in range(config.num_hidden_layers):
-        at = f"encoder.layer.{layer}."
-        heads, size = config.num_attention_heads, width // config.num_attention_heads
-        split = [
-            _dense(p, f"{at}attention.self.{name}", x).reshape(batch, length, heads, size).transpose(0, 2, 1, 3)
-            for name in ("query", "key", "value")
-        ]
-        q, k, v = split[0] / math.sqrt(math.sqrt(size)), split[1] / math.sqrt(math.sqrt(size)), split[2]
-        conv = p.get(f"{at}attention.self.conv.weight")
-        context, attention = (attend or plain_attention)(config, q, k, v, mask, conv)
-        merged = context.transpose(0, 2, 1, 3).reshape(batch, length, width)
-        x = _norm(p, f"{at}attention.output.LayerNorm", _dense(p, f"{at}attention.output.dense", merged) + x, config)
-        hidden = (act or plain_gelu_new)(_dense(p, f"{at}intermediate.dense", x))
-        x = _norm(p, f"{at}output.LayerNorm", _dense(p, f"{at}output.dense", hidden) + x, config)
-        out.hidden_states.append(x)
-        out.attentions.append(attention)
-    return out
+
+    def self_attention(
+        p: dict[str, Any], config: NystromformerConfig, x: np.ndarray, mask: Any = None, head_mask: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        assert head_mask is None
+        per_query = mask is not None and mask.shape[-2] > 1
+        mask = np.ones(x.shape[:2]) if mask is None else np.float64(mask[:, 0] if per_query else mask[:, 0, 0])
+        mask = np.broadcast_to(mask, (len(x), *mask.shape[1:]))
+        conv = p["conv"]["weight"] if "conv" in p else None
+        context, attention = attend(config, *definition.project(p, config, x), mask, conv)
+        return context.transpose(0, 2, 1, 3).reshape(x.shape), attention
+
+    with definitions(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(definition, "self_attention", self_attention)
+        yield
+
+
+def plainly(model: Any, *arguments: Any, attend: Attend | None = None, **named: Any) -> Any:
+    """What a model computes with its attention written a second time, one head after the other."""
+    with attending(attend or plain_attention):
+        return defined(model, *arguments, **named)
+
+
+def assert_everything(found: Any, expected: Any) -> None:
+    """The same hidden states and attentions, as many."""
+    for ours, others in ((found.hidden_states, expected.hidden_states), (found.attentions, expected.attentions)):
+        assert len(ours) == len(others) > 0
+        for one, other in zip(ours, others, strict=True):
+            assert_close(one, other)
 
 
 def plain_attention(
@@ -319,16 +312,3 @@ def plain_convolution(v: np.ndarray, taps: np.ndarray) -> np.ndarray:
             if 0 <= t + s - len(taps) // 2 < len(v):
                 out[t] += tap * v[t + s - len(taps) // 2]
     return out
-
-
-def plain_gelu_new(x: np.ndarray) -> np.ndarray:
-    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
-def _dense(p: Arrays, name: str, x: np.ndarray) -> np.ndarray:
-    return np.einsum("...i,oi->...o", x, p[name + ".weight"]) + p[name + ".bias"]
-
-
-def _norm(p: Arrays, name: str, x: np.ndarray, config: NystromformerConfig) -> np.ndarray:
-    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + config.layer_norm_eps)
-    return (x - x.mean(axis=-1, keepdims=True)) / deviation * p[name + ".weight"] + p[name + ".bias"]

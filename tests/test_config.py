@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nystrom_np.functional.activations import ACTIVATIONS
 
+from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.files import parse_json_object, read_json_object, replacing
 

@@ -1,13 +1,15 @@
 """`device="cuda"` without a GPU: every line that a GPU runs, on a stand-in for cupy, and what is said in need."""
 
+import math
 import sys
 
 import numpy as np
 import pytest
 
 from nystrom_np import NystromformerForMaskedLM, NystromformerModel
-from nystrom_np.array_module import DeviceError, array_module_of, device_of, fuse, move_like, to_device, to_numpy
+from nystrom_np.array_module import DeviceError, array_module_of, device_of, move_like, to_device, to_numpy
 from nystrom_np.cli import main
+from nystrom_np.fast.on_device import fused
 from nystrom_np.functional import ACTIVATIONS
 from tests import cuda
 from tests.backends import StrictArray, host_reads
@@ -91,7 +93,7 @@ def test_activations_keep_their_dtype(name, cupy):
 def test_a_formula_is_compiled_once(cupy):
     made = []
     cupy.fuse = lambda function: made.append(function) or function
-    square = fuse(lambda x: x * x)
+    square = fused(lambda x: x * x)
     for _ in range(2):
         np.testing.assert_array_equal(to_numpy(square(to_device(np.arange(3.0), "cuda"))), [0, 1, 4])
     assert len(made) == 1
@@ -102,7 +104,7 @@ def test_rows_stay_together_unless_they_are_to_be_cut(chunk, rows, cupy):
     """A device is parallel by itself: all positions at once, or as many as ``chunk_size_feed_forward`` says."""
     seen = []
     model = build_another(BODY, chunk_size_feed_forward=chunk, num_hidden_layers=1)
-    model.config.hidden_act = lambda x: seen.append(len(x)) or x
+    model.config.hidden_act = lambda x: seen.append(math.prod(x.shape[:-1])) or x
     on_cuda(model)(token_ids(2, 40))
     assert seen == rows
 
@@ -277,7 +279,7 @@ def test_too_little_memory_in_a_forward_pass(model, cupy):
 
 def test_too_little_memory_for_the_scores_of_the_words(cupy, monkeypatch):
     there = on_cuda(build(MASKED_LM))
-    monkeypatch.setattr(MASKED_LM, "decode", raising(FULL[0]))
+    monkeypatch.setattr(MASKED_LM, "head", staticmethod(raising(FULL[0])))
     with pytest.raises(DeviceError, match=REMEDY):
         there(token_ids(1, 5))
 

@@ -1,11 +1,16 @@
 """Wrong values of arguments that lie on a device: found by one read at the end, and named as the host's are."""
 
+import copy
+
 import numpy as np
 import pytest
-from nystrom_np.model.encoder import attention, attention_with_skip, encoder_layer, threads_for
 
 from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerModel
 from nystrom_np.array_module import DeviceError
+from nystrom_np.fast import on_device, on_numpy
+from nystrom_np.fast.on_numpy import encoder, threads
+from nystrom_np.fast.skip import attention_with_skip
+from nystrom_np.model import heads, nystromformer
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, layer_shapes, tree
 from tests.backends import host_reads, make_backend
@@ -93,10 +98,19 @@ def test_invariant_masking_reads_a_mask_of_the_host_without_the_device(device):
     assert reads.count == 0
 
 
-def test_work_on_a_device_is_queued_by_one_thread(device):
-    """It is parallel itself; threads are for NumPy, as many as there may be."""
-    assert threads_for(device.array(np.zeros(1))) == 1
-    assert threads_for(np.zeros(1)) is None
+def test_work_on_a_device_is_queued_by_the_calling_thread(device, monkeypatch):
+    """It is parallel itself; threads are for NumPy."""
+
+    def handed_over(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(threads._helpers, "call", handed_over)
+    ids = np.ones((8, 64), int)
+    config = NystromformerConfig(**{**CONFIG.to_dict(), "num_landmarks": 4, "segment_means_seq_len": 16})
+    with threads.using_threads(2):
+        model_there(device, NystromformerModel, config)(ids)
+        with pytest.raises(AssertionError):
+            NystromformerModel(config)(ids)
 
 
 @pytest.mark.parametrize("head", MODELS)
@@ -106,15 +120,23 @@ def test_memory_that_does_not_suffice_is_one_sentence(head, monkeypatch):
     def exhausted(*_):
         raise type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})("Out of memory")
 
-    monkeypatch.setattr(NystromformerModel, "encode", exhausted)
+    for module in (nystromformer, heads):
+        monkeypatch.setattr(module, "encode", exhausted)
     ids = IDS[:, None] if head is CHOICE else IDS
     with pytest.raises(DeviceError, match=r"^the memory of the GPU does not suffice for this forward pass \(Out of"):
         head(CONFIG)(ids)
 
 
-def test_attention_is_not_held_unless_asked_for():
-    p = tree(draw(CONFIG, layer_shapes(CONFIG), seed=0))
-    x, heads = np.ones((1, 4, 8), np.float32), np.ones((1, 2, 4, 4), np.float32)
-    assert encoder_layer(p, CONFIG, x)[1] is None
-    assert attention(CONFIG, heads, heads, heads)[1] is None
-    assert attention_with_skip(p["attention"]["self"], CONFIG, heads, heads, heads, heads.copy()) is None
+@pytest.mark.parametrize("room", [encoder, on_device], ids=lambda room: room.__name__)
+def test_attention_is_not_held_unless_asked_for(room, device):
+    array, twins = (device.array, on_device) if room is on_device else (np.asarray, on_numpy)
+    p = tree({name: array(value) for name, value in draw(CONFIG, layer_shapes(CONFIG), seed=0).items()})
+    x, q = array(np.ones((1, 4, 8), np.float32)), array(np.ones((1, 2, 4, 4), np.float32))
+    out, asked = array(np.ones((1, 2, 4, 4), np.float32)), copy.copy(CONFIG)
+    asked.output_attentions = True
+    attend = p["attention"]["self"]
+    assert room.encoder_layer(p, CONFIG, x)[1] is None
+    assert room.encoder_layer(p, asked, x)[1].shape == (1, 2, 4, 4)
+    assert room.self_attention(attend, CONFIG, x)[1] is None
+    assert attention_with_skip(twins, attend, CONFIG, q, q, q, None, out) is None
+    assert attention_with_skip(twins, attend, asked, q, q, q, None, out).shape == (1, 2, 4, 4)

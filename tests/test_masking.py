@@ -19,12 +19,13 @@ from tests.models import (
     SEQUENCE,
     TOKEN,
     assert_close,
+    assert_everything,
     build,
     inputs_for,
     labels_for,
     logits_of,
     plain_softmax,
-    textbook,
+    plainly,
     token_ids,
 )
 
@@ -55,12 +56,9 @@ def stacked(value: Any) -> np.ndarray:
 def test_transformers_masks_keys_alone(branch, length):
     model, ids, mask = build(BODY, branch, length), token_ids(4, length), masks(4, length)
     out = model(ids, attention_mask=mask, **EVERYTHING)
-    expected = textbook(model, ids, mask)
-    for found, states in zip(out.hidden_states, expected.hidden_states, strict=True):
-        assert_close(found, states)
-    for found, attention in zip(out.attentions, expected.attentions, strict=True):
-        assert_close(found, attention)
-    assert_close(model(ids, attention_mask=mask)[0], expected.last)  # without the matrices, in bounded memory
+    expected = plainly(model, ids, mask)
+    assert_everything(out, expected)
+    assert_close(model(ids, attention_mask=mask)[0], expected[0])  # without the matrices, in bounded memory
     if branch == "dense":  # no weight at all on padding, and all of it on the rest
         weights = np.stack(out.attentions).transpose(0, 2, 3, 1, 4)
         assert weights[..., mask == 0].max() == 0.0
@@ -113,7 +111,7 @@ def test_a_mask_for_each_query(branch, length, masking):
     assert all((np.triu(weights, 1) == 0).all() for weights in first.attentions)
     each = np.stack([causal, causal.T])  # one for each sequence
     out = model(ids, attention_mask=each)
-    assert_close(out.last_hidden_state, textbook(model, ids, each).last)
+    assert_close(out.last_hidden_state, plainly(model, ids, each)[0])
     assert_close(out.last_hidden_state[0], first.last_hidden_state[0], 1e-14)
 
 
@@ -169,14 +167,11 @@ def authors_attention(config, query, key, value, mask, conv):
 def test_original_is_the_authors_formula(branch, length):
     model, ids, mask = build(BODY, branch, length, masking="original"), token_ids(4, length), masks(4, length)
     out = model(ids, attention_mask=mask, **EVERYTHING)
-    expected = textbook(model, ids, mask, attend=authors_attention)
-    for found, states in zip(out.hidden_states, expected.hidden_states, strict=True):
-        assert_close(found, states)
-    for found, attention in zip(out.attentions, expected.attentions, strict=True):
-        assert_close(found, attention)
-    assert_close(model(ids, attention_mask=mask)[0], expected.last)
+    expected = plainly(model, ids, mask, attend=authors_attention)
+    assert_everything(out, expected)
+    assert_close(model(ids, attention_mask=mask)[0], expected[0])
     default = build(BODY, branch, length)
-    assert abs(default(ids, attention_mask=mask)[0] - expected.last)[mask == 1].max() > 1e-3
+    assert abs(default(ids, attention_mask=mask)[0] - expected[0])[mask == 1].max() > 1e-3
     unpadded = default(ids).last_hidden_state  # without padding there is nothing to treat differently
     np.testing.assert_array_equal(model(ids).last_hidden_state, unpadded)
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from nystrom_np.model.encoder import project
 
 from nystrom_np import NystromformerModel, NystromformerTokenizer, cli, plot
+from nystrom_np.definition import project
 from nystrom_np.model.parameters import tree
 from nystrom_np.plot import Attention, compare_attention, plot_attention
 from tests.models import max_column_sum, plain_inverse, plain_landmarks, plain_softmax

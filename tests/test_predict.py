@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tqdm.std
-from nystrom_np.parallel import thread_count
 
 from nystrom_np import NystromformerConfig, NystromformerModel
-from nystrom_np.model.prediction import batches, pad, trailing, with_progress
+from nystrom_np.fast.on_numpy.threads import thread_count
+from nystrom_np.model.prediction import batches, delayed, pad
 from nystrom_np.outputs import ModelOutput
+from nystrom_np.progress import with_progress
 from tests.models import (
     ANSWER,
     BASE,
@@ -286,7 +287,7 @@ def test_inputs_and_model_stay_as_they_were():
 @pytest.mark.parametrize("distance", [0, 1, 2, 5])
 def test_items_are_handed_out_once_so_many_after_them_were_begun(distance):
     begun = []
-    for number in trailing((begun.append(number) or number for number in range(4)), distance):
+    for number in delayed((begun.append(number) or number for number in range(4)), distance):
         assert begun == list(range(min(number + distance + 1, 4)))
     assert number == 3
 

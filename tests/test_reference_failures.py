@@ -13,15 +13,17 @@ from tests.models import (
     BRANCHES,
     MODELS,
     assert_close,
+    assert_everything,
     build,
+    build_another,
     inputs_for,
     landmark_kernel,
     logits_of,
     plain_attention,
     plain_convolution,
     plain_softmax,
+    plainly,
     small_config,
-    textbook,
     token_ids,
 )
 
@@ -32,15 +34,13 @@ TABLE = TESTS.parent / "docs" / "reference-failures.md"
 LENGTHS = (5, 7, 8, 11, 13, 16, 17, 23, 31, 32, 40)  # four landmarks, and the reference's one length is 16
 
 
-def exactly_as_the_textbook(model, ids, mask=None, **arguments):
+def exactly_as_written_plainly(model, ids, mask=None, by=None):
+    """By attention written a second time, since definitions and their twins could go wrong alike."""
     out = model(ids, attention_mask=mask, output_attentions=True, output_hidden_states=True)
-    expected = textbook(model, ids, mask, **arguments)
-    assert len(out.hidden_states) == len(expected.hidden_states) == 3
-    for found, states in zip(out.hidden_states, expected.hidden_states, strict=True):
-        assert_close(found, states)
-    for found, attention in zip(out.attentions, expected.attentions, strict=True):
-        assert_close(found, attention)
-    assert_close(model(ids, attention_mask=mask).last_hidden_state, expected.last)  # in bounded memory
+    expected = plainly(model if by is None else by, ids, mask)
+    assert len(out.hidden_states) == 3
+    assert_everything(out, expected)
+    assert_close(model(ids, attention_mask=mask).last_hidden_state, expected[0])  # in bounded memory
     return out
 
 
@@ -58,7 +58,7 @@ def test_attention_is_peaked(branch, length):
         medians.append(np.median([kernel.max(axis=-1) for kernel in kernels]))
         return plain_attention(config, q, k, v, mask, conv)
 
-    textbook(model, token_ids(3, length), attend=attend)
+    plainly(model, token_ids(3, length), attend=attend)
     assert len(medians) == 2
     assert all(0.4 <= median <= 0.95 for median in medians)
 
@@ -69,7 +69,7 @@ def test_padded_batch_on_the_nystrom_branch():
     mask = np.ones((3, 16), int)
     mask[1, 11:] = 0
     mask[2, :4] = 0
-    padded = exactly_as_the_textbook(model, ids, mask)
+    padded = exactly_as_written_plainly(model, ids, mask)
     assert [weights.shape for weights in padded.attentions] == [(3, 2, 16, 4)] * 2
     assert abs(padded[0] - model(ids).last_hidden_state).max() > 0.1
 
@@ -77,7 +77,7 @@ def test_padded_batch_on_the_nystrom_branch():
 def test_inverse_starts_from_each_matrix():
     """Row "inv_coeff_init_option=True": both versions raise "config is not subscriptable"."""
     model, ids = build(BODY, inv_coeff_init_option=True), token_ids(4, 16)
-    batch = exactly_as_the_textbook(model, ids).last_hidden_state
+    batch = exactly_as_written_plainly(model, ids).last_hidden_state
     for row in range(4):
         assert_close(model(ids[row : row + 1]).last_hidden_state[0], batch[row], 1e-12)
     assert abs(batch - build(BODY)(ids).last_hidden_state).max() > 1e-3
@@ -91,7 +91,7 @@ def test_selu(branch):
         return 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * (np.exp(np.minimum(x, 0)) - 1))
 
     model, ids = build(BODY, branch, hidden_act="selu"), token_ids(2, 16)
-    exactly_as_the_textbook(model, ids, act=selu)
+    exactly_as_written_plainly(model, ids, by=build_another(BODY, branch, hidden_act=selu))
     assert abs(model(ids)[0] - build(BODY, branch)(ids)[0]).max() > 0.1
 
 
@@ -120,7 +120,7 @@ def test_head_mask_silences_heads(branch, conv_kernel_size):
 def test_batch_times_length_is_one_segment_length(batch, length):
     """Row "Nyström branch, L ≠ S", B·L = S: both versions average landmarks across sequences and heads."""
     model, ids = build(BODY, length=length, inv_coeff_init_option=True), token_ids(batch, length)
-    together = exactly_as_the_textbook(model, ids).last_hidden_state
+    together = exactly_as_written_plainly(model, ids).last_hidden_state
     for row in range(batch):
         assert_close(model(ids[row : row + 1]).last_hidden_state[0], together[row], 1e-12)
 
@@ -132,8 +132,8 @@ def test_one_long_sequence_stays_one_sequence(length):
     ids = token_ids(1, length)
     out = model(ids, output_attentions=True)
     assert out.last_hidden_state.shape == (1, length, 16)
-    expected = textbook(model, ids)
-    assert_close(out.last_hidden_state, expected.last)
+    expected = plainly(model, ids)
+    assert_close(out.last_hidden_state, expected[0])
     assert_close(out.attentions[0], expected.attentions[0])
 
 
@@ -141,9 +141,9 @@ def test_one_long_sequence_stays_one_sequence(length):
 def test_any_length_on_the_nystrom_branch(length):
     """Rows "Nyström branch, L ≠ S" and "L not divisible by m": both versions raise a RuntimeError.
 
-    The shorter segments come first, which the textbook writes out.
+    The shorter segments come first.
     """
-    out = exactly_as_the_textbook(build(BODY, length=length), token_ids(3, length))
+    out = exactly_as_written_plainly(build(BODY, length=length), token_ids(3, length))
     assert [weights.shape for weights in out.attentions] == [(3, 2, length, 4)] * 2
 
 
@@ -153,7 +153,7 @@ def test_as_many_landmarks_as_tokens_is_exact_attention(length):
     model, ids = build(BODY, "nystrom", length), token_ids(3, length)
     mask = np.ones((3, length), int)
     mask[1, length // 2 + 1 :] = 0
-    found = exactly_as_the_textbook(model, ids, mask)
+    found = exactly_as_written_plainly(model, ids, mask)
     assert [weights.shape for weights in found.attentions] == [(3, 2, length, length)] * 2
     dense = small_config("dense")
     expected = NystromformerModel(dense, parameters=model.state_dict())(ids, attention_mask=mask)
@@ -202,12 +202,12 @@ def test_half_precision_on_the_nystrom_branch(masking, length):
 def test_original_initial_value_leaks_between_sequences():
     """Row "a sequence alone or in a batch": both versions differ, and so does the default here, by intent.
 
-    It is parity: the textbook, whose initial value is over the whole batch too, gives the same numbers.
+    It is parity: the formula, whose initial value is over the whole batch too, gives the same numbers.
     """
     ids = token_ids(6, 16)
     model = build(BODY)
     alone = np.concatenate([model(ids[row : row + 1]).last_hidden_state for row in range(6)])
-    assert abs(exactly_as_the_textbook(model, ids).last_hidden_state - alone).max() > 1e-3
+    assert abs(exactly_as_written_plainly(model, ids).last_hidden_state - alone).max() > 1e-3
 
 
 @pytest.mark.parametrize("masking", ["matrix", "invariant"])
@@ -244,7 +244,7 @@ def test_content_of_padding_has_no_effect(branch):
 
     assert change(default) > 0.1
     assert change(invariant) == 0.0
-    exactly_as_the_textbook(default, ids, mask)
+    exactly_as_written_plainly(default, ids, mask)
 
 
 @pytest.mark.parametrize("size", [2, 4, 64])
@@ -260,8 +260,8 @@ def test_odd_convolution(branch, size):
     """Row "even conv_kernel_size": every odd size is right, also a very long one, and so is none."""
     model = build(BODY, branch, conv_kernel_size=size)
     assert ("encoder.layer.1.attention.self.conv.weight" in model.state_dict()) == (size is not None)
-    exactly_as_the_textbook(model, token_ids(2, 16))
-    if size == 3:  # the textbook's own convolution, by hand: not flipped, zeros outside
+    exactly_as_written_plainly(model, token_ids(2, 16))
+    if size == 3:  # the plain convolution itself, by hand: not flipped, zeros outside
         values = np.array([[1.0], [2.0], [4.0]])
         assert plain_convolution(values, np.array([1.0, 0.0, 10.0])).ravel().tolist() == [20.0, 41.0, 2.0]
 
@@ -293,7 +293,7 @@ def test_too_long(branch):
         model(token_ids(1, 41))
     positions = np.arange(41)
     found = model(token_ids(1, 41), position_ids=positions)
-    assert_close(found.last_hidden_state, textbook(model, token_ids(1, 41), positions=positions[None]).last)
+    assert_close(found.last_hidden_state, plainly(model, token_ids(1, 41), position_ids=positions)[0])
 
 
 def test_published_checkpoints_run_the_dense_branch(tmp_path):
@@ -309,7 +309,7 @@ def test_published_checkpoints_run_the_dense_branch(tmp_path):
     assert dense(long, output_attentions=True).attentions[0].shape == (1, 2, 96, 96)
     nystrom = BODY.from_pretrained(tmp_path, dtype="float64", num_landmarks=4, segment_means_seq_len=16)
     assert nystrom.config.uses_nystrom_attention
-    out = exactly_as_the_textbook(nystrom, ids)
+    out = exactly_as_written_plainly(nystrom, ids)
     assert out.attentions[0].shape == (2, 2, 16, 4)
     assert abs(out.last_hidden_state - dense(ids).last_hidden_state).max() > 0.1
 
@@ -330,7 +330,7 @@ def test_padding_on_either_side(branch, side):
     for row in range(2):
         assert_close(found[row, place], model(ids[row : row + 1, place]).last_hidden_state[0])
     parity = build(BODY, branch)
-    assert np.isfinite(exactly_as_the_textbook(parity, ids, mask).last_hidden_state).all()
+    assert np.isfinite(exactly_as_written_plainly(parity, ids, mask).last_hidden_state).all()
 
 
 # ------------------------------------------------------------------------------------------------ the table

@@ -5,6 +5,7 @@ and back. A function without a twin here runs as it is defined.
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from inspect import unwrap
@@ -16,6 +17,7 @@ from nystrom_np import definition, losses
 from nystrom_np.activations import get_activation
 from nystrom_np.array_module import Array, get_array_module
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.fast.skip import attention_with_skip
 from nystrom_np.fast.toeplitz import toeplitz, windows
 
 __all__ = [
@@ -155,6 +157,8 @@ def softmax_attention(
     key: Float[Array, "*batch keys dim"],
     value: Float[Array, "*batch keys values"],
     mask: Shaped[Array, "..."] | None = None,
+    *,
+    out: Float[Array, "*batch queries values"] | None = None,
 ) -> Float[Array, "*batch queries values"]:
     """Compute :func:`nystrom_np.definition.softmax_attention` for some of the queries at a time.
 
@@ -164,7 +168,7 @@ def softmax_attention(
     step = max(1, SCORES_PER_BLOCK // max(1, math.prod(shape[:-2]) * shape[-1]))
     if mask is not None:
         mask = xp.broadcast_to(mask, shape)
-    context = xp.empty((*shape[:-1], value.shape[-1]), dtype=value.dtype)
+    context = xp.empty((*shape[:-1], value.shape[-1]), dtype=value.dtype) if out is None else out
     for start in range(0, shape[-2], step):
         rows = slice(start, start + step)
         part = None if mask is None else mask[..., rows, :]
@@ -206,6 +210,8 @@ def nystrom_attention(
     num_landmarks: int,
     mask: Shaped[Array, "..."] | None = None,
     pinv: Callable[[Array], Array] = definition.iterative_pinv,
+    *,
+    out: Float[Array, "*batch length values"] | None = None,
 ) -> Float[Array, "*batch length values"]:
     """Compute :func:`nystrom_np.definition.nystrom_attention` as two softmax attentions with an inverse between them.
 
@@ -215,7 +221,8 @@ def nystrom_attention(
     query_landmarks, key_landmarks = segment_means(query, num_landmarks), segment_means(key, num_landmarks)
     kernel_2 = softmax_attention_matrix(query_landmarks, key_landmarks)
     seen_by_landmarks = softmax_attention(query_landmarks, key, wide(value), mask)
-    return softmax_attention(query, key_landmarks, pinv(kernel_2) @ seen_by_landmarks).astype(value.dtype, copy=False)
+    context = softmax_attention(query, key_landmarks, pinv(kernel_2) @ seen_by_landmarks, out=out)
+    return context.astype(value.dtype, copy=False)
 
 
 # These are their definitions; an inverse of half precision stays in float32, since it magnifies rounding errors.
@@ -229,7 +236,10 @@ binary_cross_entropy_with_logits = in_single(losses.binary_cross_entropy_with_lo
 
 
 def depthwise_conv(
-    value: Float[Array, "*batch heads length dim"], weight: Float[Array, "heads 1 size 1"]
+    value: Float[Array, "*batch heads length dim"],
+    weight: Float[Array, "heads 1 size 1"],
+    *,
+    add_to: Float[Array, "*batch heads length dim"] | None = None,
 ) -> Float[Array, "*batch heads length dim"]:
     """Compute :func:`nystrom_np.definition.depthwise_conv` as one product a head with a banded Toeplitz matrix.
 
@@ -237,11 +247,17 @@ def depthwise_conv(
     or NaN spreads over a whole block of outputs, as its product with the band's zeros is NaN.
     """
     xp, (length, dim) = get_array_module(value), value.shape[-2:]
+    if value.size == 0:
+        return xp.zeros_like(value)
     band, seen = toeplitz(weight[:, 0, :, 0]), windows(value, 0, length, weight.shape[-2])
     by_head = xp.moveaxis(seen, (-4, -2), (0, 1))  # (heads, inputs, ..., windows, dim)
     products = band @ by_head.reshape(*by_head.shape[:2], -1)
     products = xp.moveaxis(products.reshape(*band.shape[:2], *by_head.shape[2:]), (0, 1), (-4, -2))
-    return products.reshape(*products.shape[:-3], -1, dim)[..., :length, :]
+    convolved = products.reshape(*products.shape[:-3], -1, dim)[..., :length, :]
+    if add_to is None:
+        return convolved
+    add_to += convolved
+    return add_to
 
 
 def self_attention(
@@ -263,7 +279,7 @@ def self_attention(
     weights = []
     for part in whole:
         q, k, v, out = (y[..., part, :] for y in (query, key, value, context))
-        weights.append(attention_with_skip(p, config, q, k, v, mask, out))
+        weights.append(attention_with_skip(sys.modules[__name__], p, config, q, k, v, mask, out))
     if head_mask is not None:
         context *= head_mask[:, None, None]
     return context.swapaxes(1, 2).reshape(x.shape), weights[0] if segments is None else weights
@@ -274,42 +290,12 @@ def project(
 ) -> list[Float[Array, "batch heads length head_dim"]]:
     """Compute :func:`nystrom_np.definition.project`, queries and keys divided where they lie."""
     batch, length, width = x.shape
+    heads = config.num_attention_heads
     query, key, value = (linear(x, **p[name]) for name in ("query", "key", "value"))
-    scale = (width // config.num_attention_heads) ** 0.25
+    scale = (width // heads) ** 0.25
     query *= 1.0 / scale
     key *= 1.0 / scale
-    return [y.reshape(batch, length, config.num_attention_heads, -1).swapaxes(1, 2) for y in (query, key, value)]
-
-
-def attention_with_skip(
-    p: Parameters,
-    config: NystromformerConfig,
-    query: Float[Array, "batch heads length head_dim"],
-    key: Float[Array, "batch heads length head_dim"],
-    value: Float[Array, "batch heads length head_dim"],
-    mask: Shaped[Array, "batch 1 rows length"] | None,
-    out: Float[Array, "batch heads length head_dim"],
-) -> Float[Array, "batch heads length columns"] | None:
-    """Write attention plus the depthwise convolution of the values to ``out``; return the weights if asked for."""
-    convolved = value
-    if config.masking == "original" and mask is not None and mask.shape[-2] == 1:
-        query, key, convolved = (y * mask.swapaxes(-1, -2) for y in (query, key, value))
-    exact, pinv = definition.is_exact(config, query.shape[-2]), definition.inverse(config)
-    weights: Any = None
-    if not config.output_attentions and exact:
-        out[...] = softmax_attention(query, key, value, mask)
-    elif not config.output_attentions:
-        out[...] = nystrom_attention(query, key, value, config.num_landmarks, mask, pinv)
-    elif exact:
-        weights = softmax_attention_matrix(query, key, mask)
-        out[...] = weights @ value
-    else:
-        f, a, b = nystrom_kernels(query, key, config.num_landmarks, mask)
-        weights = f @ pinv(a).astype(query.dtype, copy=False)
-        out[...] = weights @ (b @ value)
-    if "conv" in p:
-        out += depthwise_conv(convolved, p["conv"]["weight"])
-    return weights
+    return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in (query, key, value)]
 
 
 def encoder_layer(
@@ -321,15 +307,29 @@ def encoder_layer(
     *,
     segments: Sequence[slice] | None = None,
 ) -> tuple[Float[Array, "batch length dim"], Any]:
-    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term."""
+    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term.
+
+    The feed-forward block takes no more positions at once than ``config.chunk_size_feed_forward`` says.
+    """
     output, eps = p["attention"]["output"], config.layer_norm_eps
     y, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments=segments)
     y = linear(y, **output["dense"])
     y += x
     x = layer_norm(y, **output["LayerNorm"], eps=eps)
+    rows, most = x.reshape(-1, x.shape[-1]), config.chunk_size_feed_forward
+    if not 0 < most < len(rows):
+        return feed_forward(p, config, x), weights
+    parts = [feed_forward(p, config, rows[start : start + most]) for start in range(0, len(rows), most)]
+    return get_array_module(x).concatenate(parts).reshape(x.shape), weights
+
+
+def feed_forward(
+    p: Parameters, config: NystromformerConfig, x: Float[Array, "*batch dim"]
+) -> Float[Array, "*batch dim"]:
+    """Return LN(W₂ act(W₁ x + b₁) + b₂ + x)."""
     y = linear(get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"])), **p["output"]["dense"])
     y += x
-    return layer_norm(y, **p["output"]["LayerNorm"], eps=eps), weights
+    return layer_norm(y, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
 
 
 def encode(

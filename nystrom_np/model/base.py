@@ -15,8 +15,9 @@ from nystrom_np.fast.on_numpy.threads import using_threads
 from nystrom_np.hub import local_folder
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.parameters import draw, tree
-from nystrom_np.model.prediction import batches, delayed, pad, split, start_return, with_progress
+from nystrom_np.model.prediction import batches, delayed, pad, split, start_return
 from nystrom_np.outputs import ModelOutput
+from nystrom_np.progress import with_progress
 
 __all__ = ["NystromformerPreTrainedModel"]
 
@@ -223,9 +224,7 @@ class NystromformerPreTrainedModel:
         Examples
         --------
         >>> from nystrom_np import NystromformerConfig, NystromformerModel
-        >>> config = NystromformerConfig(
-        ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-        ... )
+        >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
         >>> model = NystromformerModel(config)
         >>> [out.last_hidden_state.shape for out in model.predict({"input_ids": [[7, 3, 9], [7, 3]]})]
         [(1, 3, 8), (1, 2, 8)]

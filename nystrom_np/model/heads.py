@@ -68,30 +68,18 @@ class _HeadedModel(NystromformerPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Compute the logits and, with labels, the loss.
+        """Compute the logits and, with labels, the loss: the head's record, or a tuple.
 
         Parameters
         ----------
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds : arrays, optional
-            As in :class:`NystromformerModel`; for multiple choice with an axis for the choices, (B, C, L).
         labels : array, optional
             What the head should have answered: see the class.
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says.
 
-        Returns
-        -------
-        record of the head, or tuple
-            With its logits and, if there are labels, ``loss``.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
+        All others are as in :class:`NystromformerModel`, for multiple choice with an axis for the choices, (B, C, L).
         """
         checks = Checks(self._home)
         given = (input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
-        inputs = check_inputs(checks, self.config, *self._prepared(checks, *given))
+        inputs = check_inputs(checks, self.config, *self._folded(checks, *given))
         config, layout = self.asked(output_attentions, output_hidden_states), inputs.layout
         states, attentions = encode(self._tree["nystromformer"], config, *inputs.arguments)
         logits = self._logits(checks, layout, states[-1])
@@ -101,9 +89,9 @@ class _HeadedModel(NystromformerPreTrainedModel):
 
     forward = __call__
 
-    def _prepared(self, checks: Checks, *arguments: Any) -> tuple[Any, ...]:
-        """Return the encoder's arguments, in their order."""
-        return arguments
+    def _folded(self, checks: Checks, *given: Any) -> tuple[Any, ...]:
+        """Return the encoder's arguments as a batch of sequences."""
+        return given
 
     def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
         """Logits of the last state: of each token, or of each sequence."""
@@ -138,22 +126,16 @@ class NystromformerForMaskedLM(_HeadedModel):
 
     Notes
     -----
-    It returns a :class:`MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true tokens, integers (B, L),
-    −100 where the loss, the mean cross-entropy, is to ignore the position.
-
-    References
-    ----------
-    ``NystromformerForMaskedLM`` in transformers 4.37.2.
+    As in transformers 4.37.2, it returns a :class:`MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true
+    tokens, integers (B, L), −100 where the loss, the mean cross-entropy, is to ignore the position.
 
     Examples
     --------
-    >>> config = NystromformerConfig(
-    ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    ... )
+    >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
     >>> model = NystromformerForMaskedLM(config)
     >>> out = model([[7, 3, 9]], labels=[[-100, 3, -100]])
     >>> out.logits.shape, out.loss.shape
-    ((1, 3, 50), ())
+    ((1, 3, 30000), ())
     """
 
     head = staticmethod(definition.masked_lm)
@@ -185,25 +167,15 @@ class NystromformerForSequenceClassification(_HeadedModel):
 
     Notes
     -----
-    It returns a :class:`SequenceClassifierOutput` with ``logits`` (B, num_labels). ``labels`` are integers (B,) or
-    (B, 1) for one label to a sequence, −100 to ignore it (cross-entropy); floats (B, num_labels) of 0 and 1 for several
-    (binary cross-entropy); floats for regression (squared error). Which of the three is ``config.problem_type``; where
-    this is None, one label means regression, int64 and int32 labels a single label, any others several.
-
-    References
-    ----------
-    ``NystromformerForSequenceClassification`` in transformers 4.37.2.
+    As in transformers 4.37.2, it returns a :class:`SequenceClassifierOutput` with ``logits`` (B, num_labels).
+    ``labels`` are integers (B,) or (B, 1) for one label to a sequence, −100 to ignore it (cross-entropy); floats (B,
+    num_labels) of 0 and 1 for several (binary cross-entropy); floats for regression (squared error). Which of the three
+    is ``config.problem_type``; where this is None, one label means regression, int64 and int32 labels a single label,
+    any others several.
 
     Examples
     --------
-    >>> config = NystromformerConfig(
-    ...     vocab_size=50,
-    ...     hidden_size=8,
-    ...     num_hidden_layers=1,
-    ...     num_attention_heads=2,
-    ...     intermediate_size=16,
-    ...     num_labels=3,
-    ... )
+    >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, num_labels=3)
     >>> model = NystromformerForSequenceClassification(config)
     >>> out = model([[7, 3, 9]], labels=[2])
     >>> out.logits.shape, out.loss.shape
@@ -259,19 +231,13 @@ class NystromformerForMultipleChoice(_HeadedModel):
     Notes
     -----
     The inputs are (B, C, L), ``inputs_embeds`` (B, C, L, D); the choices are folded into the batch, so that hidden
-    states and attentions have B · C rows. It returns a :class:`MultipleChoiceModelOutput` with ``logits`` (B, C).
-    ``labels`` are the right choices, integers (B,), −100 to ignore one; or floats (B, C), a distribution over them. The
-    loss is the mean cross-entropy.
-
-    References
-    ----------
-    ``NystromformerForMultipleChoice`` in transformers 4.37.2.
+    states and attentions have B · C rows. As in transformers 4.37.2, it returns a :class:`MultipleChoiceModelOutput`
+    with ``logits`` (B, C). ``labels`` are the right choices, integers (B,), −100 to ignore one; or floats (B, C), a
+    distribution over them. The loss is the mean cross-entropy.
 
     Examples
     --------
-    >>> config = NystromformerConfig(
-    ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    ... )
+    >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
     >>> model = NystromformerForMultipleChoice(config)
     >>> out = model([[[7, 3, 9], [7, 3, 4]]], labels=[1])
     >>> out.logits.shape, out.loss.shape
@@ -289,19 +255,23 @@ class NystromformerForMultipleChoice(_HeadedModel):
         width = config.hidden_size
         return dense_shapes("pre_classifier", width, width) | dense_shapes("classifier", width, 1)
 
-    def _prepared(self, checks: Checks, *arguments: Any) -> tuple[Any, ...]:
-        """Fold the choices of every argument into the batch."""
-        first = next((i for i, name in enumerate(_CHOICE_AXES) if name in _WORDS and arguments[i] is not None), None)
-        if first is None:
-            return arguments  # which check_inputs refuses
-        name, words = list(_CHOICE_AXES)[first], checks.array(list(_CHOICE_AXES)[first], arguments[first], "biuf")
-        if words.ndim != _CHOICE_AXES[name]:
+    def _folded(self, checks: Checks, *given: Any) -> tuple[Any, ...]:
+        """Return the encoder's arguments with their choices folded into the batch."""
+        arguments = dict(zip(_AXES, given, strict=True))
+        name = "input_ids" if arguments["input_ids"] is not None else "inputs_embeds"
+        if arguments[name] is None:
+            return given  # which check_inputs refuses
+        words = checks.array(name, arguments[name], "biuf")
+        if words.ndim != _AXES[name]:
             expected = "(batch, choices, length" + (", hidden_size)" if name == "inputs_embeds" else ")")
             raise ValueError(f"{name} must have shape {expected}; found {words.shape}")
         checks.choices = words.shape[1]
-        return tuple(
-            _folded(checks, name, value, words.shape[:2]) for name, value in zip(_CHOICE_AXES, arguments, strict=True)
-        )
+        for name, value in arguments.items():
+            array = None if value is None or name == "head_mask" else checks.array(name, value, "biuf")
+            if array is not None and array.ndim == _AXES[name]:
+                check_shape(name, array, words.shape[:2] + array.shape[2:], words="(batch, choices, ...)")
+                arguments[name] = array.reshape(-1, *array.shape[2:])
+        return tuple(arguments.values())
 
     def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
         return super()._logits(checks, layout, x).reshape(-1, checks.choices)
@@ -315,28 +285,8 @@ class NystromformerForMultipleChoice(_HeadedModel):
         return cross_entropy(logits, checks.labels("labels", labels, logits.shape[1]))
 
 
-_WORDS = ("input_ids", "inputs_embeds")
-_CHOICE_AXES = {
-    "input_ids": 3,
-    "attention_mask": 3,
-    "token_type_ids": 3,
-    "position_ids": 3,
-    "head_mask": None,
-    "inputs_embeds": 4,
-}
+_AXES = dict(input_ids=3, attention_mask=3, token_type_ids=3, position_ids=3, head_mask=None, inputs_embeds=4)  # noqa: C408
 """The encoder's arguments in their order, and how many axes one has that is folded."""
-
-
-def _folded(checks: Checks, name: str, value: Any, shape: tuple[int, int]) -> Any:
-    """An argument with its choices folded into the batch; one without an axis for them as it is."""
-    axes = _CHOICE_AXES[name]
-    if value is None or axes is None:
-        return value
-    array = checks.array(name, value, "biuf")
-    if array.ndim != axes:
-        return value
-    check_shape(name, array, shape + array.shape[2:], words="(batch, choices, ...)")
-    return array.reshape(-1, *array.shape[2:])
 
 
 class NystromformerForTokenClassification(_HeadedModel):
@@ -350,23 +300,12 @@ class NystromformerForTokenClassification(_HeadedModel):
 
     Notes
     -----
-    It returns a :class:`TokenClassifierOutput` with ``logits`` (B, L, num_labels). ``labels`` are integers (B, L), −100
-    where the loss, the mean cross-entropy, is to ignore the position.
-
-    References
-    ----------
-    ``NystromformerForTokenClassification`` in transformers 4.37.2.
+    As in transformers 4.37.2, it returns a :class:`TokenClassifierOutput` with ``logits`` (B, L, num_labels).
+    ``labels`` are integers (B, L), −100 where the loss, the mean cross-entropy, is to ignore the position.
 
     Examples
     --------
-    >>> config = NystromformerConfig(
-    ...     vocab_size=50,
-    ...     hidden_size=8,
-    ...     num_hidden_layers=1,
-    ...     num_attention_heads=2,
-    ...     intermediate_size=16,
-    ...     num_labels=4,
-    ... )
+    >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, num_labels=4)
     >>> model = NystromformerForTokenClassification(config)
     >>> out = model([[7, 3, 9]], labels=[[0, 3, -100]])
     >>> out.logits.shape, out.loss.shape
@@ -395,15 +334,9 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
         ``qa_outputs.``. The head has two outputs, whatever ``num_labels`` says.
 
-    References
-    ----------
-    ``NystromformerForQuestionAnswering`` in transformers 4.37.2.
-
     Examples
     --------
-    >>> config = NystromformerConfig(
-    ...     vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
-    ... )
+    >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
     >>> model = NystromformerForQuestionAnswering(config)
     >>> out = model([[7, 3, 9]], start_positions=[1], end_positions=[2])
     >>> out.start_logits.shape, out.end_logits.shape, out.loss.shape
@@ -433,28 +366,15 @@ class NystromformerForQuestionAnswering(_HeadedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> QuestionAnsweringModelOutput | tuple[Array, ...]:
-        """Score every token as the first and as the last of the answer.
+        """Score every token as the first and as the last of the answer, ``start_logits`` and ``end_logits`` (B, L).
 
         Parameters
         ----------
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-            As in :class:`NystromformerModel`.
         start_positions, end_positions : arrays of integers, (B,) or (B, 1), optional
             Where the answer begins and ends. Clamped to 0 … L; L itself is ignored by the loss, as an answer that
             was cut off. (So −100 counts as position 0.)
-        output_attentions, output_hidden_states, return_dict : bool, optional
-            What to return; by default what the configuration says.
 
-        Returns
-        -------
-        QuestionAnsweringModelOutput, or tuple
-            With ``start_logits`` and ``end_logits`` (B, L) and, if both positions are there, ``loss``: the mean
-            of their cross-entropies.
-
-        Raises
-        ------
-        ValueError, IndexError
-            If an argument is wrong.
+        All others are as in the other heads. The loss is the mean of two cross-entropies, if both positions are there.
         """
         one_is_missing = start_positions is None or end_positions is None
         return super().__call__(

@@ -51,15 +51,8 @@ class Inputs:
 class Checks:
     """Turns arguments into arrays beside the model and checks their values: on the host at once, on a device later.
 
-    Parameters
-    ----------
-    home : array
-        A parameter of the model. Arguments are moved to where it lies.
-
-    Attributes
-    ----------
-    choices : int or None
-        How many choices were folded into each sequence of the batch, so that messages count as the caller does.
+    Arguments are moved to where ``home`` lies, a parameter of the model. ``choices`` is how many were folded into each
+    sequence of the batch, so that messages count as the caller does.
     """
 
     def __init__(self, home: Array) -> None:
@@ -68,20 +61,9 @@ class Checks:
         self._later: list[tuple[Array, Callable[[], None]]] = []
 
     def array(self, name: str, value: Any, kinds: str) -> Array:
-        """Return an argument as an array, on the host or where the model lies.
+        """Return an argument as an array, on the host or where the model lies; a ValueError if it is none.
 
-        Parameters
-        ----------
-        name : str
-            For messages.
-        value : array, or nested lists of numbers
-        kinds : str
-            The NumPy kinds of dtype allowed: of "b" (bool), "iu" (integers), "f" (floats).
-
-        Raises
-        ------
-        ValueError
-            If it is no array, or of another kind.
+        ``kinds`` are NumPy's kinds of dtype that are allowed: of "b" (bool), "iu" (integers), "f" (floats).
         """
         if on_device(value):
             here = get_array_module(value) is get_array_module(self.home)
@@ -102,16 +84,10 @@ class Checks:
         wrong: Callable[[Array], Array],
         message: Callable[[Any, tuple[int, ...]], Exception],
     ) -> Array:
-        """Check values and return the array beside the model.
+        """Check the values of what :meth:`array` returned, and return it beside the model.
 
-        Parameters
-        ----------
-        array : array
-            As :meth:`array` returns it.
-        wrong : callable
-            Array → array of booleans of the same shape, true where a value is not allowed.
-        message : callable
-            (value, index) → the exception to raise for the first such value.
+        ``wrong`` makes booleans of the array, true where a value is not allowed, and ``message`` the exception for the
+        first such value and its index.
         """
 
         def check(host: np.ndarray) -> None:
@@ -127,13 +103,7 @@ class Checks:
         return array
 
     def finish(self) -> None:
-        """Read the checks that ran on the device, in one transfer; to be called when all work is queued.
-
-        Raises
-        ------
-        IndexError, ValueError
-            What :meth:`values` was given.
-        """
+        """Read the checks that ran on the device, in one transfer; to be called when all work is queued."""
         if self._later:
             flags = to_numpy(get_array_module(self.home).stack([flag for flag, _ in self._later]))
             for failed, (_, check) in zip(flags, self._later, strict=True):

@@ -34,15 +34,7 @@ class NystromformerModel(NystromformerPreTrainedModel):
     Examples
     --------
     >>> from nystrom_np import NystromformerConfig
-    >>> config = NystromformerConfig(
-    ...     vocab_size=50,
-    ...     hidden_size=8,
-    ...     num_hidden_layers=1,
-    ...     num_attention_heads=2,
-    ...     intermediate_size=16,
-    ...     num_landmarks=4,
-    ...     segment_means_seq_len=64,
-    ... )
+    >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, num_landmarks=4)
     >>> model = NystromformerModel(config, seed=0)
     >>> model([[7, 3, 9, 1, 4, 4]]).last_hidden_state.shape
     (1, 6, 8)

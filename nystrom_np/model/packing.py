@@ -38,21 +38,9 @@ class Padded:
 class Packed(Padded):
     """Where the tokens of a packed batch belong.
 
-    Parameters
-    ----------
-    real : numpy array of booleans, (B, L)
-        The padded batch: which positions are real.
-    like : array
-        Beside which the indices are to lie.
-
-    Attributes
-    ----------
-    order : list of int
-        The sequences that have a token, the longest first.
-    segments : list of slice
-        Their positions in the packed row.
-    rows, columns : arrays of integers, (N,)
-        The place of each packed token in the padded batch.
+    Of ``real``, booleans (B, L) on the host, it keeps ``order``, the sequences that have a token, the longest first;
+    ``segments``, their positions in the packed row; and ``rows`` and ``columns``, (N,), the place of each packed token
+    in the padded batch, beside an array.
 
     Examples
     --------

@@ -25,35 +25,17 @@ def scoped(prefix: str, shapes: Shapes) -> Shapes:
 
 
 def dense_shapes(name: str, inputs: int, outputs: int) -> Shapes:
-    """Name and shape the parameters of an affine map.
-
-    Examples
-    --------
-    >>> dense_shapes("classifier", 4, 2)
-    {'classifier.weight': (2, 4), 'classifier.bias': (2,)}
-    """
+    """Name and shape the parameters of an affine map."""
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
 def norm_shapes(name: str, width: int) -> Shapes:
-    """Name and shape the parameters of a layer normalisation.
-
-    Examples
-    --------
-    >>> norm_shapes("LayerNorm", 4)
-    {'LayerNorm.weight': (4,), 'LayerNorm.bias': (4,)}
-    """
+    """Name and shape the parameters of a layer normalisation."""
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
 def layer_shapes(config: NystromformerConfig) -> Shapes:
-    """Names and shapes of one encoder layer, under their state-dict names.
-
-    Examples
-    --------
-    >>> layer_shapes(NystromformerConfig())["attention.self.conv.weight"]
-    (12, 1, 65, 1)
-    """
+    """Names and shapes of one encoder layer, under their state-dict names."""
     width, inner = config.hidden_size, config.intermediate_size
     shapes: Shapes = {}
     for name in ("query", "key", "value"):

@@ -14,7 +14,7 @@ from nystrom_np.definition import is_exact
 from nystrom_np.model.inputs import on_device
 from nystrom_np.outputs import ModelOutput
 
-__all__ = ["batches", "pad", "split", "start_return", "delayed", "with_progress"]
+__all__ = ["batches", "pad", "split", "start_return", "delayed"]
 
 Item = TypeVar("Item")
 
@@ -24,11 +24,7 @@ ARGUMENTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 def batches(encodings: Any, size: Any) -> Iterator[list[Any]]:
     """Cut encodings into lists of at most ``size``, reading no further ahead.
 
-    Parameters
-    ----------
-    encodings : iterable of mappings, or one mapping of lists
-        The latter as a tokenizer returns it for a list of texts.
-    size : int
+    Encodings are an iterable of mappings, or one mapping of lists, as a tokenizer returns it for a list of texts.
 
     Examples
     --------
@@ -58,20 +54,9 @@ def batches(encodings: Any, size: Any) -> Iterator[list[Any]]:
 def pad(batch: Sequence[Any]) -> dict[str, np.ndarray]:
     """Arguments (B, L) of a batch of encodings of different lengths, with the mask that tells the real tokens.
 
-    Parameters
-    ----------
-    batch : sequence of mappings
-        ``input_ids`` (length,) or, of several sequences that belong together, (choices, length); optionally
-        ``attention_mask``, ``token_type_ids`` and ``position_ids`` of the same shape.
-
-    Returns
-    -------
-    dict of str to numpy array
-
-    Raises
-    ------
-    ValueError
-        If a key is none of these, is not in all encodings, or has another shape than the ids.
+    An encoding has ``input_ids`` (length,) or, of several sequences that belong together, (choices, length); optionally
+    ``attention_mask``, ``token_type_ids`` and ``position_ids`` of the same shape. A ValueError if a key is none of
+    these, is not in all encodings, or has another shape than the ids.
 
     Examples
     --------
@@ -178,14 +163,8 @@ def split(
 ) -> Iterator[ModelOutput]:
     """Cut the outputs of a padded batch into those of its sequences, each a batch of one without the padding.
 
-    Parameters
-    ----------
-    record : ModelOutput
-        Of NumPy arrays, from a forward pass in which padding had no influence.
-    mask : numpy array, (B, L)
-    config : NystromformerConfig
-    per_token : tuple of str
-        The fields with an axis for the tokens.
+    The record holds NumPy arrays, of a forward pass in which padding had no influence; ``mask`` is (B, L), and
+    ``per_token`` names the fields with an axis for the tokens.
 
     Examples
     --------
@@ -210,27 +189,3 @@ def split(
             return value[row][places][None] if name in per_token else value[row][None]
 
         yield replace(record, **{field.name: one(field.name, getattr(record, field.name)) for field in fields(record)})
-
-
-def with_progress(items: Iterable[Any], progress: bool | None, total: int | None) -> Iterator[Any]:
-    """The items, with a progress bar on long work.
-
-    Parameters
-    ----------
-    items : iterable
-    progress : bool or None
-        Always, never, or (None) in a terminal after a second.
-    total : int or None
-        How many there will be, if known.
-
-    Examples
-    --------
-    >>> list(with_progress([1, 2], progress=False, total=2))
-    [1, 2]
-    """
-    if progress is False:
-        yield from items
-        return
-    from tqdm import tqdm  # here, since it is only needed here
-
-    yield from tqdm(items, total=total, disable=None if progress is None else False, delay=0 if progress else 1)

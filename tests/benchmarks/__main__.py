@@ -19,9 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nystrom_np.parallel import thread_count
-
 from nystrom_np.array_module import DeviceError, array_module_of
+from nystrom_np.fast.on_numpy.threads import thread_count
 from tests.benchmarks.attention import ROOT, Mismatch
 from tests.benchmarks.cases import FULL, QUICK, Bench, Unmeasured, clear, on_cpu, on_gpu
 from tests.benchmarks.machine import machine, versions

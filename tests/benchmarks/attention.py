@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nystrom_np.fast.on_numpy import attention as on_numpy
 from nystrom_np.functional import (
     nystrom_attention,
     nystrom_attention_matrix,
@@ -36,7 +37,10 @@ def textbook(query: Any, key: Any, value: Any) -> Any:
 
 
 def nystrom(query: Any, key: Any, value: Any, out: Any = None) -> Any:
-    return nystrom_attention(query, key, value, LANDMARKS, out=out)
+    """Nyström attention; with ``out`` as the encoder on NumPy calls it, which says where to write."""
+    if out is None:
+        return nystrom_attention(query, key, value, LANDMARKS)
+    return on_numpy.nystrom_attention(query, key, value, LANDMARKS, out=out)
 
 
 FORMS: dict[str, Attention] = {"dense": softmax_attention, "nystrom": nystrom, "textbook": textbook}

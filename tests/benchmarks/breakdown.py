@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from nystrom_np.parallel import thread_count
-
-from nystrom_np.model import encoder, nystromformer
+from nystrom_np.fast.on_numpy import encoder
+from nystrom_np.fast.on_numpy.threads import thread_count
 
 PARTS = ("projection", "feed-forward", "attention", "convolution", "elementwise", "rest")
 
@@ -40,7 +39,7 @@ class Clocks:
         return clocked
 
 
-def kind_of_product(x: Any, weight: Any, bias: Any = None, out: Any = None) -> str:
+def kind_of_product(x: Any, weight: Any, bias: Any = 0.0, *, out: Any = None) -> str:
     """Projections keep the width, the feed-forward products do not."""
     return "projection" if weight.shape[0] == weight.shape[1] else "feed-forward"
 
@@ -54,7 +53,7 @@ def clocked_encoder() -> Iterator[Clocks]:
         (encoder, "attention"): clocks.around("attention", encoder.attention),
         (encoder, "depthwise_conv"): clocks.around("convolution", encoder.depthwise_conv),
         (encoder, "overwrite"): clocks.around("elementwise", encoder.overwrite),
-        (nystromformer, "embed"): clocks.around("elementwise", nystromformer.embed),
+        (encoder, "embed"): clocks.around("elementwise", encoder.embed),
     }
     originals = {place: getattr(*place) for place in replaced}
     try:

@@ -3,16 +3,12 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from nystrom_np import array_module
 from nystrom_np.array_module import (
     device_of,
-    exponential,
-    fuse,
     get_array_module,
     move_like,
-    overwrite,
     special,
     to_device,
     to_numpy,
@@ -73,83 +69,6 @@ def test_special(backend: Backend) -> None:
     np.testing.assert_allclose(
         found, [-1.1283791670955126e-9, 0, 1.1283791670955126e-9, 0.5204998778130465], rtol=1e-14
     )
-
-
-@pytest.mark.parametrize("vector_exp2", [True, False])
-def test_exponential(backend: Backend, vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """eˣ = exp(unit · x), by NumPy's 2ʸ where that is fast."""
-    monkeypatch.setattr(array_module, "_has_vector_exp2", lambda: vector_exp2)
-    exp, unit = exponential(backend.xp)
-    assert (unit == 1.0) == (backend.name != "numpy" or not vector_exp2)
-    x = np.linspace(-20.0, 20.0, 81)
-    np.testing.assert_allclose(backend.numpy(exp(backend.array(unit * x))), np.exp(x), rtol=1e-14)
-
-
-def test_where_exp2_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On Linux with AVX-512, by either of NumPy's names for it."""
-    for platform, found, fast in (
-        ("linux", ["AVX2", "AVX512F", "AVX512_SKX"], True),
-        ("linux", ["X86_V3", "X86_V4"], True),
-        ("linux", ["X86_V3"], False),
-        ("linux", [], False),
-        ("darwin", ["X86_V4"], False),
-        ("win32", ["AVX512_SKX"], False),
-    ):
-        monkeypatch.setattr(array_module.sys, "platform", platform)
-        monkeypatch.setattr(np, "show_config", lambda mode, found=found: {"SIMD Extensions": {"found": found}})
-        assert array_module._has_vector_exp2.__wrapped__() is fast
-    for nothing in ({}, {"SIMD Extensions": {"not found": ["X86_V4"]}}):
-        monkeypatch.setattr(array_module.sys, "platform", "linux")
-        monkeypatch.setattr(np, "show_config", lambda mode, nothing=nothing: nothing)
-        assert array_module._has_vector_exp2.__wrapped__() is False
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "fortran", "strided", "reversed"])
-def test_fuse(layout: str) -> None:
-    """A fused formula gives the formula's values in the argument's shape, for any size about a block's."""
-
-    @cases(30)
-    @given(st.integers(0, 12), st.data())
-    def law(length: int, data: st.DataObject) -> None:
-        x = data.draw(arrays((2, length), layouts=(layout,)))
-        sizes: list[int] = []
-
-        def formula(block: np.ndarray) -> np.ndarray:
-            sizes.append(block.size)
-            return block * block + 1.0
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(array_module, "ELEMENTS_PER_BLOCK", 5)
-            found = fuse(formula)(x)
-        np.testing.assert_array_equal(found, np.asarray(x) ** 2 + 1.0)
-        assert max(sizes) <= 5
-        assert sum(sizes) == x.size
-        assert len(sizes) == max(1, -(-x.size // 5))
-
-    law()
-    assert fuse(test_fuse).__name__ == "test_fuse"
-
-
-def test_overwrite(backend: Backend) -> None:
-    """A row-wise function written over its argument, in blocks of rows, gives the function's values."""
-
-    @cases(20)
-    @given(arrays((7, 3), layouts=("contiguous", "strided")), st.sampled_from([1, 6, 10, 1000]))
-    def law(x: np.ndarray, elements: int) -> None:
-        expected = x - x.max(axis=-1, keepdims=True)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(array_module, "ELEMENTS_PER_BLOCK", elements)
-            found = overwrite(backend.array(x), lambda rows: rows - rows.max(axis=-1, keepdims=True))
-        np.testing.assert_array_equal(backend.numpy(found), expected)
-        assert (found is x) == (backend.name == "numpy")
-        beside = np.arange(21.0).reshape(7, 3)
-        product = expected * beside
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(array_module, "ELEMENTS_PER_BLOCK", elements)
-            found = overwrite(backend.array(expected), lambda rows, others: rows * others, backend.array(beside))
-        np.testing.assert_array_equal(backend.numpy(found), product)
-
-    law()
 
 
 def test_devices(backend: Backend) -> None:

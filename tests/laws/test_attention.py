@@ -1,26 +1,22 @@
-"""Softmax attention: the textbook form, and that the form in bounded memory is the same function."""
+"""Softmax attention: its definition, and that the form in bounded memory is the same function."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nystrom_np.parallel import using_threads
 
-from nystrom_np import array_module
-from nystrom_np.functional import (
-    additive_mask,
-    attention,
-    attention_scores,
-    softmax,
-    softmax_attention,
-    softmax_attention_matrix,
-)
+from nystrom_np.fast import definitions, on_device
+from nystrom_np.fast.on_numpy import attention
+from nystrom_np.fast.on_numpy.threads import using_threads
+from nystrom_np.functional import softmax, softmax_attention, softmax_attention_matrix
 from nystrom_np.testing import AttentionCase, arrays, attention_cases, masks
-from tests.backends import Backend
-from tests.laws.tools import FLOATS, assert_close, cases, eps
+from tests.backends import Backend, make_backend
+from tests.laws.tools import FLOATS, assert_close, cases, eps, exponential_is
 
 EPS = eps("float64")
 # scores reach 2 · 2 · 3 = 12, so that weights are off by 12 ε and a few roundings more; values reach 4
@@ -30,36 +26,6 @@ magnitudes = st.sampled_from([0.0, 1.0, -1.0, 3.0, -5.0, 6.0, 30.0, -30.0, 100.0
 
 def optional(backend: Backend, mask: np.ndarray | None) -> object:
     return None if mask is None else backend.array(mask)
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_additive_mask(dtype: str, backend: Backend) -> None:
-    """A mask of 1 adds nothing and one of 0 the most negative finite number (transformers 4.37.2,
-    modeling_utils).
-    """
-    for mask in (
-        np.array([[1, 0, 1]]),
-        np.array([[True, False, True]]),
-        np.array([[1.0, 0.0, 1.0]], "float32"),
-    ):
-        found = backend.numpy(additive_mask(backend.array(mask), np.dtype(dtype)))
-        assert found.dtype == dtype
-        np.testing.assert_array_equal(found, np.array([[0, np.finfo(dtype).min, 0]], dtype))
-
-
-def test_scores(backend: Backend) -> None:
-    """Scores are the inner products of queries and keys, plus the additive mask (Vaswani et al., equation 1)."""
-
-    @cases(20)
-    @given(attention_cases())
-    def law(case: AttentionCase) -> None:
-        scores = attention_scores(backend.array(case.query), backend.array(case.key), optional(backend, case.mask))
-        expected = np.einsum("bhqd,bhkd->bhqk", case.query, case.key)
-        if case.mask is not None:
-            expected = np.where(case.mask.astype(bool), expected, np.finfo("float64").min)
-        assert_close(backend.numpy(scores), expected, 64 * EPS)
-
-    law()
 
 
 def test_matrix(backend: Backend) -> None:
@@ -94,7 +60,7 @@ def tiny_blocks(queries: int, scores: int, worth: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "QUERIES_PER_BLOCK", queries)
         patch.setattr(attention, "SCORES_PER_BLOCK", scores)
-        patch.setattr(attention, "SCORES_ON_A_DEVICE", scores)
+        patch.setattr(on_device, "SCORES_PER_BLOCK", scores)
         patch.setattr(attention, "SCORES_WORTH_A_THREAD", worth)
         yield
 
@@ -204,19 +170,19 @@ def test_order_of_the_keys(backend: Backend) -> None:
     law()
 
 
-def test_written_over_the_queries(backend: Backend) -> None:
+def test_written_over_the_queries() -> None:
     """Each block of queries is read before its result takes its place, so that the numbers are the same."""
 
     @cases(15)
     @given(attention_cases(), blocks)
     def law(case: AttentionCase, sizes: tuple[int, int, int]) -> None:
-        key, mask = backend.array(case.key), optional(backend, case.mask)
-        out = backend.array(case.query.copy())
+        key, mask = case.key, None if case.mask is None else case.mask != 0
+        out = np.array(case.query)
         with tiny_blocks(*sizes):
-            expected = softmax_attention(backend.array(case.query), key, key, mask)
-            found = softmax_attention(out, key, key, mask, out=out)
+            expected = attention.softmax_attention(case.query, key, key, mask)
+            found = attention.softmax_attention(out, key, key, mask, out=out)
         assert found is out
-        np.testing.assert_array_equal(backend.numpy(out), backend.numpy(expected))
+        np.testing.assert_array_equal(out, expected)
 
     law()
 
@@ -240,7 +206,7 @@ def test_scores_of_any_size(vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) 
     piece of the keys and whichever exponential it is: the softmax does not change when a number is added to all
     scores of a row, and it has no overflow (Vaswani et al., equation 1).
     """
-    monkeypatch.setattr(array_module, "_has_vector_exp2", lambda: vector_exp2)
+    exponential_is(monkeypatch, vector_exp2)
 
     @cases(60)
     @given(st.data(), st.integers(1, 4), st.integers(1, 9), blocks)
@@ -253,6 +219,107 @@ def test_scores_of_any_size(vector_exp2: bool, monkeypatch: pytest.MonkeyPatch) 
         expected = softmax_attention_matrix(query, key) @ value
         assert_close(found, expected, 8 * EPS * (np.abs(query).max() * np.abs(key).max() + 8) * keys)
 
+    law()
+
+
+@dataclass(frozen=True)
+class ExtremeCase:
+    """Queries (n, 1), keys (l, 1) and values (l, columns): a score is a product of two numbers."""
+
+    query: np.ndarray
+    key: np.ndarray
+    value: np.ndarray
+    mask: np.ndarray | None
+
+
+HUGE = {"float32": (1e30, 1e38), "float64": (1e290, 1e308)}
+TINY = {"float32": 1e-29, "float64": 1e-290}
+
+
+@st.composite
+def extreme_cases(draw: st.DrawFn, dtype: str) -> ExtremeCase:
+    """Scores far from 0 on either side, alike or 100 apart, of values as far from 1; and masks that leave few keys."""
+    base = draw(st.sampled_from([60.0, -40.0, 43.0, -43.0, 64.0, 80.0, -80.0, 0.0]))
+    below = st.sampled_from([0.0, 0.0, 0.0, -0.5, -1.0, -30.0, -100.0])
+    several = draw(st.lists(below, min_size=1, max_size=9))
+    key = base + np.array(several * draw(st.sampled_from([1, 1, 7])))  # or many, in several pieces
+    query = np.array(draw(st.lists(st.sampled_from([1.0, 1.0, -1.0, 0.5, 0.0]), min_size=1, max_size=4)))
+    sizes = st.sampled_from([1.0, 1e15, 1e-29, 1e30, *HUGE[dtype], TINY[dtype]])
+    # a column of one size, in which some keys have nothing; and one of mixed sizes
+    column = draw(sizes) * np.array(draw(st.lists(st.sampled_from([1.0, -0.75, 0.0]), min_size=3, max_size=3)))
+    mixed = np.array(draw(st.lists(sizes, min_size=3, max_size=3)))
+    value = np.stack([np.resize(column, len(key)), np.resize(mixed, len(key))], axis=-1)
+    one = st.integers(0, len(key) - 1).map(lambda only: np.arange(len(key)) == only)
+    mask = draw(st.none() | masks((len(key),)) | masks((len(query), len(key))) | one)
+    return ExtremeCase(query[:, None].astype(dtype), key[:, None].astype(dtype), value.astype(dtype), mask)
+
+
+def assert_is_definition(case: ExtremeCase, found: np.ndarray) -> None:
+    """Compare with the definition in float64.
+
+    Scores, and so relatively weights, are off by some ε times the largest score, and hence a sum over the keys by as
+    much of its largest |weight · value| times their number: of each query and column its own. Besides, weights and
+    products below the smallest normal number may vanish, one for each key.
+    """
+    dtype, keys = found.dtype, len(case.key)
+    with definitions():
+        query, key, value = (x.astype("float64") for x in (case.query, case.key, case.value))
+        weights = softmax_attention_matrix(query, key, case.mask)
+        expected = softmax_attention(query, key, value, case.mask)
+    terms = np.abs(weights[:, :, None] * value)  # (queries, keys, columns)
+    relative = 8 * eps(dtype) * (np.abs(query).max() * np.abs(key).max() + 8) * keys
+    lost = float(np.finfo(dtype).tiny) * keys * (1.0 + np.abs(value).max(axis=0))
+    assert found.shape == expected.shape
+    assert (np.abs(found - expected) <= relative * terms.max(axis=1) + lost).all(), (found, expected)
+
+
+def extreme(dtype: str, scores: list[float], values: list[float], mask: list[int] | None = None) -> ExtremeCase:
+    key, value = (np.array(x, dtype)[:, None] for x in (scores, values))
+    return ExtremeCase(np.ones((1, 1), dtype), key, value, None if mask is None else np.array(mask))
+
+
+EXTREMES: list[tuple[Any, ...]] = [
+    ([60.0, 60.0, 60.0], [1e15] * 3),
+    ([60.0], [1e15]),
+    ([60.0, 60.5, -40.0], [1e15] * 3),
+    ([-40.0, -40.0], [1e-29] * 2),
+    ([-40.0], [1e-29]),
+    ([60.0, -40.0, -40.0, 60.0], [1e15, 1e-29, 1e-29, 1e15], [0, 1, 1, 0]),
+    ([60.0, -40.0], [1e15, 1e-29], [1, 0]),
+    ([60.0, -40.0], [1e15, 1e-29], [0, 0]),
+    ([43.0, 43.0, -57.0], [1e30, -1e30, 1.0]),
+    ([-43.0, -143.0], [1.0, 1e30]),
+    ([80.0, -20.0], [1e30, 1e30]),
+    ([-80.0, -180.0, -80.0], [1e30, 1.0, 0.0]),
+    ([80.0, -80.0], [0.0, 1e30]),
+    ([80.0, 80.0, -80.0], [1.0, 1e30, 1.0], [0, 0, 1]),
+    ([0.0] * 9, [1e38] * 9),  # their sum is more than float32 holds
+    ([5.0] * 8 + [-300.0], [1e38] * 8 + [1.0], [0] * 8 + [1]),
+    ([5.0] * 9, [1e38] * 9, [0] * 9),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extreme_scores_and_values(dtype: str, backend: Backend) -> None:
+    """Attention is a mean of values (Vaswani et al., equation 1): however far scores are from 0 and values from 1, no
+    term of it overflows on the way, and none vanishes that the definition keeps.
+    """
+
+    def hold(case: ExtremeCase, sizes: tuple[int, int, int]) -> None:
+        floats = map(backend.array, (case.query, case.key, case.value))
+        with tiny_blocks(*sizes):
+            found = backend.numpy(softmax_attention(*floats, optional(backend, case.mask)))
+        assert found.dtype == dtype
+        assert_is_definition(case, found)
+
+    @cases(150 if backend.name == "numpy" else 30)  # a device has no exponentials but below the maximum
+    @given(extreme_cases(dtype), blocks)
+    def law(case: ExtremeCase, sizes: tuple[int, int, int]) -> None:
+        hold(case, sizes)
+
+    for arguments in EXTREMES:
+        for sizes in ((256, 1 << 20, 1 << 16), (1, 2, 0)):
+            hold(extreme(dtype, *arguments), sizes)
     law()
 
 
@@ -274,19 +341,31 @@ def test_scores_that_are_not_numbers() -> None:
 
 
 def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is computed twice for them; for scores of which some overflow, or all of a row vanish, they are."""
+    """Nothing is computed twice where exponentials and contexts stay finite and a row's sum is 1 or more, as it is
+    without a mask by Jensen's inequality; elsewhere all is, below the maximum.
+    """
     products = []
     scores = attention._scores
     monkeypatch.setattr(attention, "_scores", lambda *arrays: products.append(1) or scores(*arrays))
-    for exponent, times in ((95.5, 1), (96.5, 2), (-63.5, 1), (-64.5, 2)):  # a sum of 2^exponent
+
+    def times(size: float, keys: list[float], mask: list[bool] | None = None, value: float = 1.0) -> int:
         products.clear()
-        softmax_attention(np.full((1, 1), exponent * np.log(2.0)), np.ones((1, 1)), np.ones((1, 1)))
-        assert len(products) == times, exponent
-    ones = np.ones((3, 1))
-    for size, times in ((1.0, 1), (-40.0, 1), (60.0, 1), (-50.0, 2), (70.0, 2), (1000.0, 2)):
-        products.clear()
-        assert_close(softmax_attention(size * ones, ones, ones), ones, 1e-12)
-        assert len(products) == times, size
+        query, key = np.array([[size]], "float32"), np.array(keys, "float32")[:, None]
+        values = np.full_like(key, value)
+        found = softmax_attention(query, key, values, None if mask is None else np.array(mask))
+        np.testing.assert_allclose(found, [[value]], rtol=1e-5)
+        return len(products)
+
+    for size in (0.0, 1.0, -60.0, 1e4):
+        assert times(size, [1.0, 1.0, 1.0]) == 1  # the keys are their mean
+        assert times(size, [3.0], value=1e38) == 1
+    for exponent, computed in ((95.5, 1), (96.5, 2), (-95.5, 1), (-96.5, 2)):
+        assert times(exponent * np.log(2.0), [1.0, -1.0]) == computed, exponent
+    assert times(1.0, [2.0, -2.0], [True, False]) == 1  # a sum of e²
+    assert times(1.0, [2.0, -2.0], [False, True]) == 2  # of e⁻²
+    assert times(1.0, [2.0, -2.0], [False, False]) == 2  # of 0
+    assert times(40.0, [1.0, -1.0], value=1e20) == 1
+    assert times(40.0, [1.0, -1.0], value=1e30) == 2  # e⁴⁰ · 1e30 is more than float32 holds
 
 
 @pytest.mark.parametrize(
@@ -307,7 +386,7 @@ def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) 
 def test_heads_that_go_together(threads: int, shape: tuple[int, ...], groups: list[int]) -> None:
     """As many heads as have a block's scores, so that no step is for a few numbers, and a share for each thread."""
     with using_threads(threads):
-        blocks = list(attention._blocks(np, shape))
+        blocks = list(attention._blocks(shape))
     assert [len(range(*heads[-1].indices(shape[-3]))) for heads, _ in blocks if heads] == groups
     seen = np.zeros(shape[:-1], int)
     for heads, rows in blocks:
@@ -315,12 +394,27 @@ def test_heads_that_go_together(threads: int, shape: tuple[int, ...], groups: li
     assert (seen == 1).all()
 
 
-def test_blocks_of_a_device() -> None:
-    """All heads at once, and all queries that its memory has room for."""
-    assert list(attention._blocks(None, (8, 12, 512, 512))) == [((), slice(0, 2**28 // (8 * 12 * 512)))]
-    rows = [rows for _, rows in attention._blocks(None, (1, 12, 4096, 65_536))]
-    assert len(rows) == 13
-    assert rows[0] == slice(0, 341)
+def test_blocks_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All heads at once, and all queries that its memory has room for, one at least."""
+    shapes = []
+    matrix = on_device.softmax_attention_matrix
+
+    def noted(query: Any, key: Any, mask: Any) -> Any:
+        shapes.append((*query.shape[:-1], key.shape[-2]))
+        return matrix(query, key, mask)
+
+    monkeypatch.setattr(on_device, "softmax_attention_matrix", noted)
+    x = make_backend("strict").array(np.ones((2, 3, 17, 4)))
+    for scores, rows in (
+        (10_000, [17]),
+        (2 * 3 * 17 * 5, [5, 5, 5, 2]),
+        (2 * 3 * 17 * 5 - 1, [4] * 4 + [1]),
+        (1, [1] * 17),
+    ):
+        shapes.clear()
+        monkeypatch.setattr(on_device, "SCORES_PER_BLOCK", scores)
+        softmax_attention(x, x, x)
+        assert shapes == [(2, 3, n, 17) for n in rows]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -1,13 +1,13 @@
-"""Look-ups and affine maps."""
+"""Affine maps, and what the encoder on NumPy makes of them."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nystrom_np.model.encoder import activated, affine, by_feature
 
-from nystrom_np.functional import embedding, linear
-from nystrom_np.model import encoder
+from nystrom_np.fast.on_numpy import encoder
+from nystrom_np.fast.on_numpy.encoder import activated, affine, by_feature, map_rows
+from nystrom_np.functional import linear
 from nystrom_np.testing import arrays
 from tests.backends import Backend
 from tests.laws.tools import assert_close, cases, eps, shapes
@@ -28,31 +28,13 @@ def test_linear(backend: Backend) -> None:
         found = linear(backend.array(x), backend.array(weight), None if bias is None else backend.array(bias))
         expected = (x[..., None, :] * weight).sum(axis=-1) + (0 if bias is None else bias)
         assert_close(backend.numpy(found), expected, 64 * shape[-1] * EPS)
-        out = backend.array(np.empty(expected.shape))
-        given_bias = None if bias is None else backend.array(bias)
-        assert linear(backend.array(x), backend.array(weight), given_bias, out=out) is out
-        np.testing.assert_array_equal(backend.numpy(out), backend.numpy(found))
-
-    law()
-
-
-def test_embedding(backend: Backend) -> None:
-    """A look-up is the product of one-hot rows with the table, to the bit."""
-
-    @cases(20)
-    @given(st.data(), shapes, arrays((5, 3)))
-    def law(data: st.DataObject, shape: tuple[int, ...], table: np.ndarray) -> None:
-        count = int(np.prod(shape))
-        ids = np.array(data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))).reshape(shape)
-        found = backend.numpy(embedding(backend.array(ids), backend.array(table)))
-        np.testing.assert_array_equal(found, (ids[..., None] == np.arange(5)).astype(float) @ table)
 
     law()
 
 
 @pytest.mark.parametrize("few", [4, 5])
 @pytest.mark.parametrize("outputs", [2, 4])
-def test_affine(backend: Backend, monkeypatch: pytest.MonkeyPatch, outputs: int, few: int) -> None:
+def test_affine(monkeypatch: pytest.MonkeyPatch, outputs: int, few: int) -> None:
     """``affine(p, x, f, z)`` is f(x Wᵀ + b, z), and lies where the caller wants it (by its definition), however the
     product is computed.
     """
@@ -61,12 +43,12 @@ def test_affine(backend: Backend, monkeypatch: pytest.MonkeyPatch, outputs: int,
     @cases(10)
     @given(arrays((5, 3)), arrays((5, outputs)), arrays((outputs, 3)), arrays((outputs,)))
     def law(x: np.ndarray, beside: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
-        p = {"weight": backend.array(weight), "bias": backend.array(bias)}
+        p = {"weight": weight, "bias": bias}
         expected = (x @ weight.T + bias) * beside
-        for out in (None, backend.array(np.full((5, outputs), np.nan))):
-            found = affine(p, backend.array(x), lambda y, z: y * z, backend.array(beside), out=out)
+        for out in (None, np.full((5, outputs), np.nan)):
+            found = affine(p, x, lambda y, z: y * z, beside, out=out)
             assert out is None or found is out
-            assert_close(backend.numpy(found), expected, 1e-12)
+            assert_close(found, expected, 1e-12)
 
     law()
 
@@ -91,15 +73,15 @@ def test_few_rows_of_a_wide_product(monkeypatch: pytest.MonkeyPatch) -> None:
         assert bool(computed) == so
 
 
-def test_activated(backend: Backend) -> None:
+def test_activated() -> None:
     """``activated(p, x, f)`` is f(x Wᵀ + b) for an elementwise f (by its definition)."""
 
     @cases(20)
     @given(arrays((5, 3)), arrays((2, 3)), arrays((2,)))
     def law(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> None:
-        p = {"weight": backend.array(weight), "bias": backend.array(bias)}
-        found = activated(p, backend.array(x), lambda y: y * y)
-        assert_close(backend.numpy(found), (x @ weight.T + bias) ** 2, 1e-12)
+        p = {"weight": weight, "bias": bias}
+        found = activated(p, x, lambda y: y * y)
+        assert_close(found, (x @ weight.T + bias) ** 2, 1e-12)
 
     law()
 
@@ -112,3 +94,28 @@ def test_by_feature_lies_feature_by_feature() -> None:
         np.testing.assert_array_equal(found, x @ weight.T)
         assert found.dtype == dtype
         assert found.T.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("worth", "most", "max_rows"), [(0, 2, 0), (0, 100, 3), (100, 2, 0), (100, 2, 1)])
+def test_map_rows(worth: int, most: int, max_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A position-wise function of blocks of rows fills its results as one call for all rows would, where they are
+    wanted; no block has more rows than it may.
+    """
+    monkeypatch.setattr(encoder, "ROWS_WORTH_A_THREAD", worth)
+    monkeypatch.setattr(encoder, "ROWS_PER_BLOCK", most)
+    seen = []
+
+    def both(x: np.ndarray, y: np.ndarray, total: np.ndarray, difference: np.ndarray) -> None:
+        seen.append(len(x))
+        total[...], difference[...] = x + y, x - y
+
+    x, y = np.random.default_rng(0).standard_normal((2, 2, 5, 3))
+    out = np.full((2, 2, 5, 3), np.nan, "float32")
+    for given_out in (None, out):
+        seen.clear()
+        found = map_rows(both, x, y, outputs=2, width=3, max_rows=max_rows, dtype="float32", out=given_out)
+        np.testing.assert_array_equal(np.stack(found), np.float32([x + y, x - y]))
+        assert sum(seen) == 10
+        assert max(seen) <= (max_rows or (most if worth <= 10 else 10))
+    np.testing.assert_array_equal(out, np.float32([x + y, x - y]))
+    assert map_rows(lambda x, out: np.copyto(out, x), x, width=3)[0].dtype == x.dtype

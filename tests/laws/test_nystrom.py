@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from nystrom_np.fast.on_numpy import attention
 from nystrom_np.functional import (
     initial_inverse,
     iterative_pinv,
-    nystrom,
     nystrom_attention,
     nystrom_attention_matrix,
     nystrom_kernels,
@@ -479,18 +479,6 @@ def test_values_of_padding_do_not_matter(backend: Backend) -> None:
     law()
 
 
-def test_threads_for_the_landmarks(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of queries and keys are taken at once on a CPU, one after the other on a device parallel by itself."""
-    asked = []
-    parallel_map = nystrom.parallel_map
-    monkeypatch.setattr(
-        nystrom, "parallel_map", lambda f, xs, threads: asked.append(threads) or parallel_map(f, xs, threads)
-    )
-    x = backend.array(np.ones((4, 2)))
-    nystrom_attention(x, x, x, num_landmarks=2)
-    assert asked == [None if backend.name == "numpy" else 1]
-
-
 def test_half_precision_is_computed_in_single(backend: Backend) -> None:
     """Float16 in, float16 out; in between float32, so that the inverse does not magnify half precision's
     errors.
@@ -508,12 +496,12 @@ def test_half_precision_is_computed_in_single(backend: Backend) -> None:
     assert svd_pinv(backend.array(np.eye(3, dtype="float16"))).dtype == "float32"
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-def test_written_over_the_queries(dtype: str, backend: Backend) -> None:
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_written_over_the_queries(dtype: str) -> None:
     """The context may take the place of the queries: their means are taken first, and each row is read before it."""
     query, key, value = (np.random.default_rng(7).standard_normal((3, 2, 12, 4)) * 1.5).astype(dtype)
-    expected = nystrom_attention(*map(backend.array, (query, key, value)), 3)
-    out = backend.array(query.copy())
-    assert nystrom_attention(out, backend.array(key), backend.array(value), 3, out=out) is out
+    expected = nystrom_attention(query, key, value, 3)
+    out = query.copy()
+    assert attention.nystrom_attention(out, key, value, 3, out=out) is out
     assert out.dtype == dtype
-    np.testing.assert_array_equal(backend.numpy(out), backend.numpy(expected))
+    np.testing.assert_array_equal(out, expected)

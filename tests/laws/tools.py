@@ -1,11 +1,14 @@
 """What the laws share: a few strategies beside those of ``nystrom_np.testing``, and exact comparisons."""
 
+import math
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import Phase, settings
 
+from nystrom_np.fast.on_numpy import attention, rows
 from nystrom_np.testing import arrays
 
 FLOATS = ("float64", "float32", "float16")
@@ -26,6 +29,13 @@ def eps(dtype: Any) -> float:
 def cases(number: int) -> Any:
     """How many cases a law draws: the more it could depend on, the more."""
     return settings(max_examples=number, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink))
+
+
+def exponential_is(patch: pytest.MonkeyPatch, base_two: bool) -> None:
+    """Let the twins on NumPy take 2ʸ, or eˣ itself, whatever this processor does fast."""
+    form = (np.exp2, math.log2(math.e)) if base_two else (np.exp, 1.0)
+    for module in (rows, attention):
+        patch.setattr(module, "exponential", lambda: form)
 
 
 def assert_close(found: Any, expected: Any, allowed: float, what: str = "") -> None:

@@ -126,6 +126,7 @@ def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, mask
 
 def _below_the_maximum(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
     exp, unit = exponential()
+    share = 2.0 ** -key.shape[-2].bit_length()  # of each value: no sum of them is larger than the largest of them
     highest: Any = -np.inf
     context: Any = 0.0
     total: Any = 0.0
@@ -136,8 +137,8 @@ def _below_the_maximum(query: np.ndarray, key: np.ndarray, value: np.ndarray, ma
         weights -= highest
         exp(weights, out=weights)
         total = total * shrink + _sums(weights)
-        context = context * shrink + weights @ value[..., piece, :]
-    return context, total
+        context = context * shrink + weights @ (value[..., piece, :] * share)
+    return context, total * share
 
 
 def _pieces(query: np.ndarray, key: np.ndarray) -> list[slice]:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Integer, Shaped
 
-from nystrom_np import definition
 from nystrom_np.activations import get_activation, linear_activation
 from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.fast.on_numpy.attention import nystrom_attention, softmax_attention
-from nystrom_np.fast.on_numpy.convolution import depthwise_conv
+from nystrom_np.fast import on_numpy
 from nystrom_np.fast.on_numpy.rows import layer_norm, linear, overwrite
 from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_blocks
+from nystrom_np.fast.skip import attention_with_skip
 
 __all__ = ["embed", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
 
@@ -127,17 +126,10 @@ def affine(
     *rows: Float[Array, "rows outputs"],
     out: Float[Array, "rows outputs"] | None = None,
 ) -> Float[Array, "rows outputs"]:
-    """What a row-wise function makes of an affine map: then(x Wᵀ + b, …), written to ``out`` if given.
+    """What a row-wise function makes of an affine map, then(x Wᵀ + b, …), written to ``out`` if given.
 
     It is ``then(linear(x, **p), *rows)``. The product is one for all rows, since every product has to read all of
     the weights; the bias and the function are applied to a few rows at a time.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> p = {"weight": np.array([[3.0, 4.0]]), "bias": np.array([0.5])}
-    >>> affine(p, np.array([[1.0, 2.0]]), np.add, np.array([[100.0]]))
-    array([[111.5]])
     """
     weight = p["weight"]
     if len(x) <= FEW_ROWS and x.shape[-1] > len(weight):
@@ -160,17 +152,7 @@ def affine(
 def activated(
     p: Parameters, x: Float[Array, "rows inputs"], activation: Callable[[Array], Array]
 ) -> Float[Array, "rows outputs"]:
-    """An elementwise function of an affine map, act(x Wᵀ + b), with each feature's column together in memory.
-
-    It is ``activation(linear(x, **p))``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> p = {"weight": np.array([[3.0, 4.0]]), "bias": np.array([0.5])}
-    >>> activated(p, np.array([[1.0, 2.0]]), np.negative)
-    array([[-11.5]])
-    """
+    """``activation(linear(x, **p))`` for an elementwise function, each feature's column together in memory."""
 
     def finish(features: Array, bias: Array) -> Array:
         features += bias
@@ -209,7 +191,7 @@ def self_attention(
     """
     query, key, value = project(p, config, x, workspace=workspace)
     context = query  # written over the queries, block by block when they have been read
-    attend = partial(attention_with_skip, p, config)
+    attend = partial(attention_with_skip, on_numpy, p, config)
     weights: Any
     if segments is None:
         weights = attend(query, key, value, mask, context)
@@ -223,52 +205,6 @@ def self_attention(
     if head_mask is not None:
         context *= head_mask[:, None, None].astype(x.dtype)
     return context.swapaxes(1, 2).reshape(x.shape), weights
-
-
-def attention_with_skip(
-    p: Parameters,
-    config: NystromformerConfig,
-    query: Float[Array, "batch heads length head_dim"],
-    key: Float[Array, "batch heads length head_dim"],
-    value: Float[Array, "batch heads length head_dim"],
-    mask: Shaped[Array, "batch 1 rows length"] | None,
-    out: Float[Array, "batch heads length head_dim"],
-) -> Float[Array, "batch heads length columns"] | None:
-    """Write attention plus the depthwise convolution of the values to ``out``, which may be the query."""
-    convolved = value
-    if config.masking == "original" and mask is not None and mask.shape[-2] == 1:
-        real = mask.swapaxes(-1, -2).astype(query.dtype)  # (B, 1, L, 1)
-        query, key, convolved = query * real, key * real, value * real
-    weights = attention(config, query, key, value, mask, out)
-    if "conv" in p:
-        depthwise_conv(convolved, p["conv"]["weight"].astype(query.dtype, copy=False), add_to=out)
-    return weights
-
-
-def attention(
-    config: NystromformerConfig,
-    query: Float[Array, "batch heads length head_dim"],
-    key: Float[Array, "batch heads length head_dim"],
-    value: Float[Array, "batch heads length head_dim"],
-    mask: Shaped[Array, "batch 1 rows length"] | None,
-    out: Float[Array, "batch heads length head_dim"],
-) -> Float[Array, "batch heads length columns"] | None:
-    """Write exact or Nyström attention to ``out``; return the weights if they are asked for."""
-    exact, pinv = definition.is_exact(config, query.shape[-2]), definition.inverse(config)
-    if not config.output_attentions:
-        if exact:
-            softmax_attention(query, key, value, mask, out=out)
-        else:
-            nystrom_attention(query, key, value, config.num_landmarks, mask, pinv, out=out)
-        return None
-    if exact:
-        weights = definition.softmax_attention_matrix(query, key, mask)
-        np.matmul(weights, value, out=out)
-    else:
-        f, a, b = definition.nystrom_kernels(query, key, config.num_landmarks, mask)
-        weights = f @ pinv(a)
-        np.matmul(weights, b @ value, out=out)
-    return weights
 
 
 def project(
@@ -322,30 +258,8 @@ def map_rows(
 ) -> tuple[Float[Array, "batch length {width}"], ...]:
     """Apply a position-wise function to arrays (B, L, ·), in blocks of positions that threads share.
 
-    Parameters
-    ----------
-    function : callable
-        Takes a block of rows (n, ·) of each array and of each result (n, width), and fills the latter.
-    *arrays : arrays, (B, L, ·)
-    outputs, width : int
-        How many results there are, and their last axis.
-    max_rows : int
-        Rows to a block, if positive.
-    dtype : dtype, optional
-        Of the results, by default that of the first array.
-    out : array, (outputs, B, L, width), optional
-        What to write the results to.
-
-    Returns
-    -------
-    tuple of arrays, (B, L, width)
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> map_rows(lambda x, out: np.add(x, x, out=out), np.ones((1, 2, 3)), width=3)
-    (array([[[2., 2., 2.],
-            [2., 2., 2.]]]),)
+    It takes a block of rows (n, ·) of each array and of each result (n, width), and fills the latter. A block has at
+    most ``max_rows`` rows, if that is positive; the results are written to ``out`` if given.
     """
     batch, length, _ = arrays[0].shape
     rows = batch * length

@@ -24,14 +24,7 @@ threads seldom wait for each other between two operations."""
 
 
 def in_single(function: Callable[..., Any], narrow: bool = True) -> Callable[..., Any]:
-    """Make a twin compute half precision in float32: on a CPU float16 is a format to store numbers in.
-
-    Parameters
-    ----------
-    function : callable
-        Of arrays of NumPy, among other arguments.
-    narrow : bool
-        Whether results become float16 again.
+    """Make a twin compute half precision in float32, and narrow its results again unless told otherwise.
 
     Examples
     --------
@@ -133,11 +126,6 @@ FORMULAS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"gelu_new": gelu_new,
 def elementwise(formula: Callable[[Array], Array]) -> Callable[[Array], Array]:
     """Make a formula of one array one pass over memory: a block after the other goes through all of its steps.
 
-    Parameters
-    ----------
-    formula : callable
-        The result at an index depends on the argument at this index alone.
-
     Examples
     --------
     >>> elementwise(np.square)(np.arange(4.0))
@@ -165,16 +153,8 @@ def elementwise(formula: Callable[[Array], Array]) -> Callable[[Array], Array]:
 def overwrite(x: np.ndarray, function: Callable[..., np.ndarray], *rows: np.ndarray) -> np.ndarray:
     """Return ``function(x, *rows)`` for a row-wise function, in the memory of x, a few rows at a time.
 
-    No fresh memory is taken from the system, which costs time for each of its pages.
-
-    Parameters
-    ----------
-    x : array of floats, (rows, width)
-        Given up by the caller: its values may be gone.
-    function : callable
-        Takes rows (n, width), which it may change, and those of the others, which it may not, to rows of the same
-        shape and dtype, each row alone.
-    *rows : arrays, (rows, ...)
+    No fresh memory is taken from the system, which costs time for each of its pages. The function may change the rows
+    of x that it is given, but not those of the others.
 
     Examples
     --------

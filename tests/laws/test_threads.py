@@ -9,9 +9,9 @@ import pytest
 import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
-from nystrom_np.parallel import one_blas_thread, parallel_map, row_blocks, thread_count, using_threads
 
-from nystrom_np import parallel
+from nystrom_np.fast.on_numpy import threads as module
+from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_blocks, thread_count, using_threads
 from tests.laws.tools import cases
 
 
@@ -123,7 +123,7 @@ def test_an_exit_in_a_thread() -> None:
 def test_buffers_of_ufuncs() -> None:
     """While items are worked on, in whichever thread, NumPy's buffers are short; then as they were, an error or not."""
     before = np.getbufsize()
-    assert before != parallel.BUFFER_SIZE
+    assert before != module.BUFFER_SIZE
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # before, the size was each thread's own
         assert parallel_map(lambda _: (time.sleep(0.01), np.getbufsize())[1], [0, 1], threads=2) == [512, 512]
     assert parallel_map(lambda _: np.getbufsize(), [0], threads=2) == [512]
@@ -250,7 +250,7 @@ def test_row_blocks() -> None:
     @given(st.integers(0, 300), st.integers(1, 100), st.integers(1, 4))
     def law(rows: int, most: int, threads: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parallel, "thread_count", lambda: threads)
+            patch.setattr(module, "thread_count", lambda: threads)
             found = row_blocks(rows, most)
         assert [i for block in found for i in range(rows)[block]] == list(range(rows))
         sizes = [block.stop - block.start for block in found]
@@ -262,7 +262,7 @@ def test_row_blocks() -> None:
 
     law()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "thread_count", lambda: 2)
+        patch.setattr(module, "thread_count", lambda: 2)
         assert row_blocks(1024, 256) == [slice(0, 256), slice(256, 512), slice(512, 768), slice(768, 1024)]
         assert row_blocks(100, 256) == [slice(0, 50), slice(50, 100)]
         assert row_blocks(600, 256) == [slice(0, 150), slice(150, 300), slice(300, 450), slice(450, 600)]
