@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nystrom_np import definition, functional
+from nystrom_np import NystromformerModel, definition, functional
 from nystrom_np.fast import definitions
 from nystrom_np.losses import answer_loss, binary_cross_entropy_with_logits, mean_squared_error
-from tests.models import small_config
+from tests.models import build, small_config
 
 
 @pytest.mark.parametrize("loss", [mean_squared_error, binary_cross_entropy_with_logits])
@@ -53,3 +53,14 @@ def test_as_many_landmarks_as_tokens_are_exact() -> None:
     config = small_config("nystrom")
     assert definition.is_exact(config, config.num_landmarks)
     assert not definition.is_exact(config, config.num_landmarks + 1)
+
+
+def test_original_masking_takes_a_mask_of_each_query() -> None:
+    """The authors blank padded tokens; a mask (B, L, L) says of no token that it is padding."""
+    mask = np.tril(np.ones((1, 5, 5), bool))
+    with definitions():
+        one, other = (
+            build(NystromformerModel, "dense", masking=masking)([[5, 6, 7, 8, 9]], mask)
+            for masking in ("original", "transformers")
+        )
+    np.testing.assert_array_equal(one.last_hidden_state, other.last_hidden_state)
