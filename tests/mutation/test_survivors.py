@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("cosmic_ray")
 
-from tests.mutation.__main__ import TESTS, behaviour, explained, mutants, recorded, text_of
+from tests.mutation.__main__ import behaviour, explained, mutants, recorded, text_of
 
 
 def test_each_survivor_is_explained():
@@ -16,9 +16,8 @@ def test_each_survivor_is_explained():
         assert after != line
     assert all(len(each["why"]) > 20 and each["why"].endswith(".") for each in recorded()["survivor"])
     alive = Counter(module for module, _, _ in explained())
-    assert {name: each["mutants"] - each["killed"] for name, each in recorded()["modules"].items()} == {
-        name: alive[name] for name in TESTS
-    }
+    for name, numbers in recorded()["modules"].items():
+        assert numbers["mutants"] - numbers["killed"] == alive[name], name
 
 
 def test_a_mutant_is_one_change_of_behaviour():
