@@ -64,3 +64,8 @@ def test_original_masking_takes_a_mask_of_each_query() -> None:
             for masking in ("original", "transformers")
         )
     np.testing.assert_array_equal(one.last_hidden_state, other.last_hidden_state)
+
+
+def test_a_mask_of_one_other_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="only 0 and 1"):
+        build(NystromformerModel, "dense")([[5, 6]], [[2, 2]])

@@ -54,7 +54,7 @@ FILES = """
     nystrom_np/activations.py nystrom_np/losses.py nystrom_np/model tests/test_parity.py
     tests/test_bad_inputs.py tests/test_masking.py tests/test_model.py tests/laws
 """
-MODEL = r"nystrom_np/model|tests/test_(bad_inputs|model|masking)|test_parity.*float64-twins"
+MODEL = r"gaps_of|nystrom_np/model|tests/test_(bad_inputs|model|masking)|test_parity.*float64-twins"
 TESTS = {
     "definition": r"gaps_of|test_parity.*64-definition|test_twin_is.*numpy.*64|laws/test_nystrom.*(svd|matrix)",
     "activations": r"activations|test_elementwise_form",
@@ -150,7 +150,8 @@ def functions(module: ModuleType) -> dict[str, FunctionType]:
 
 
 def plain(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) or (isinstance(value, dict) and all(map(plain, value.values())))
+    items = value.values() if isinstance(value, dict) else [value]
+    return all(isinstance(item, (bool, int, float, type(None))) for item in items)
 
 
 def adopt(mutant: Mutant, old: dict[str, FunctionType]) -> None:
