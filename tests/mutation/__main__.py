@@ -1,304 +1,316 @@
-"""Mutation testing of ``nystrom_np.functional`` and ``nystrom_np.model``: ``python -m tests.mutation``.
+"""Mutation testing of the formulas, the checks of inputs and the heads: ``python -m tests.mutation``.
 
-Runs the mutants that have no result yet (the results are in ``results.tsv``, under the text of the changed line) and
-those that survived and are not explained, and reports; stopped, it goes on where it was. ``--sample 40`` runs some
-again instead and writes nothing. Ends with 1 if a mutant survives that ``survivors.toml`` does not explain, if fewer
-than 95% are killed (of a sample this may be chance), or if a function has no mutant. Needs ``cosmic-ray`` and
-``coverage``, and a checkout that nobody changes meanwhile. After larger changes ``--trace`` sees anew which test runs
-which lines.
+Prints each mutant that no test kills, and how many there are in each module. Ends with 1 if ``survivors.toml`` does
+not explain one, or if fewer than 95% are killed (a sample is held to the first alone). The changes are cosmic-ray's,
+and one of ours. Left as they are: decorators, annotations, the messages of exceptions, the ``strict`` of ``zip``, and
+the twins of ``nystrom_np.fast``, which ``tests/laws/test_twins.py`` holds to the definitions.
+
+pytest collects the tests once. Each mutant is a fork of that process, in which the living module takes over the
+mutant's code before its tests run, first those that killed other mutants of the same function.
 """
 
 import argparse
+import ast
+import gc
+import itertools
 import os
-import pickle
 import random
+import re
+import resource
+import shutil
+import signal
 import sys
 import tempfile
 import time
-import traceback
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
 
-from tests.mutation import server
+import pytest
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator, operator_names
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results.tsv"
-SURVIVORS = HERE / "survivors.toml"
-TRACE = HERE / ".trace" / "trace.pickle"
+ROOT = Path(__file__).resolve().parents[2]
+SURVIVORS = Path(__file__).with_name("survivors.toml")
 REQUIRED = 0.95
+SECONDS = 120
+"""Of computing, for one mutant: many times what all tests of a module take. What takes longer is killed."""
+
+OPERATORS = """
+    BinaryOperator_Add_Sub BinaryOperator_Add_Mul BinaryOperator_Sub_Add BinaryOperator_Mul_Div BinaryOperator_Mul_Add
+    BinaryOperator_Div_Mul BinaryOperator_Div_FloorDiv BinaryOperator_FloorDiv_Mul BinaryOperator_FloorDiv_Div
+    BinaryOperator_Mod_Mul BinaryOperator_Pow_Mul BinaryOperator_BitOr_BitAnd BinaryOperator_BitAnd_BitOr
+    ComparisonOperator_Eq_NotEq ComparisonOperator_NotEq_Eq ComparisonOperator_Lt_LtE ComparisonOperator_Lt_Gt
+    ComparisonOperator_LtE_Lt ComparisonOperator_LtE_GtE ComparisonOperator_Gt_GtE ComparisonOperator_Gt_Lt
+    ComparisonOperator_GtE_Gt ComparisonOperator_GtE_LtE ComparisonOperator_Is_IsNot ComparisonOperator_IsNot_Is
+    UnaryOperator_Delete_USub UnaryOperator_Delete_Not UnaryOperator_Delete_Invert
+    TrueWithFalse FalseWithTrue AndWithOr OrWithAnd AddNot NumberReplacer ZeroIterationForLoop ExceptionReplacer
+"""
+"""Names of cosmic-ray's, without the "Replace" that most begin with."""
+
+FILES = """
+    nystrom_np/activations.py nystrom_np/losses.py nystrom_np/model tests/test_parity.py
+    tests/test_bad_inputs.py tests/test_masking.py tests/test_model.py tests/laws
+"""
+MODEL = r"gaps_of|nystrom_np/model|tests/test_(bad_inputs|model|masking)|test_parity.*float64-twins"
+TESTS = {
+    "definition": r"gaps_of|test_parity.*64-definition|test_twin_is.*numpy.*64|laws/test_nystrom.*(svd|matrix)",
+    "activations": r"activations|test_elementwise_form",
+    "losses": r"losses|gaps_of|test_twin_is.*numpy-(log_softmax|cross_e|mean_s|binary).*64|test_parity.*-loss.*64",
+    "model/inputs": MODEL,
+    "model/heads": MODEL,
+    "model/packing": MODEL,
+}
+"""The tests of each module, among those in the files: a regular expression of their names."""
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("modules", nargs="*", help="such as functional/nystrom; all by default")
-    parser.add_argument("--sample", type=int, metavar="N", help="run so many again, whatever their results")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--again", action="store_true", help="run all, whatever their results")
-    parser.add_argument("--trace", action="store_true", help="see again which test runs which lines")
-    parser.add_argument("--report", action="store_true", help="run nothing")
-    parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests for one mutant")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many; run again to go on")
-    return parser.parse_args()
+class Mutant(NamedTuple):
+    """One change: the new text of a module, where it differs, and in which function."""
+
+    module: str
+    source: str
+    function: str = ""
+    before: str = ""
+    after: str = ""
 
 
-class Results:
-    """What became of each mutant: a text file, one line for each."""
+class DropCall:
+    """The operator of our own: a call for its effect, such as a check, becomes nothing."""
 
-    def __init__(self, mutants: list[Any], whole: bool) -> None:
-        self.mutants = mutants
-        self.whole = whole
-        self.rows: dict[str, server.Outcome] = {}
-        self.others: list[str] = []
-        ours = {mutant.id for mutant in mutants}
-        text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
-        for line in filter(None, text.splitlines()):
-            identity, name, by, *_ = line.split("\t")
-            if identity in ours:
-                self.rows[identity] = server.Outcome(name, by)
-            else:
-                self.others.append(line)
+    def mutation_positions(self, node: Any) -> Iterator[Any]:
+        if node.type in ("atom_expr", "power") and getattr(node.parent, "type", "") == "simple_stmt":
+            yield node.start_pos, node.end_pos
 
-    def save(self) -> None:
-        lines = [
-            f"{m.id}\t{self.rows[m.id].name}\t{self.rows[m.id].by}\t{m.module}\t{m.function}\t{m.operator}"
-            for m in self.mutants
-            if m.id in self.rows
-        ]
-        if not self.whole:  # the other modules' results stay, those of lines that are gone do not
-            modules = {m.module for m in self.mutants}
-            lines += [line for line in self.others if line.split("\t")[3] not in modules]
-        lines.sort(key=lambda line: (server.MODULES.index(line.split("\t")[3]), line))
-        temporary = RESULTS.with_suffix(".new")
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        temporary.replace(RESULTS)
+    def mutate(self, node: Any, index: int) -> Any:
+        return get_ast(f"{node.get_first_leaf().prefix}pass")
 
 
-def explanations() -> dict[tuple[str, str, str, str], str]:
-    """(module, function, line, changed line) → why it is not killed."""
+def behaviour(source: str) -> str:
+    """What a test is to see: all but annotations, the messages of exceptions, and what zip asserts of lengths."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        elif isinstance(node, (ast.arg, ast.AnnAssign)):
+            node.annotation = None  # type: ignore[assignment]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
+            node.args = []
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "zip":
+            node.keywords = []
+    return ast.dump(tree)
+
+
+def text_of(module: str) -> str:
+    return (ROOT / f"nystrom_np/{module}.py").read_text(encoding="utf-8")
+
+
+def mutants(modules: list[str], shuffle: random.Random | None = None) -> Iterator[Mutant]:
+    """All mutants of some modules, none twice, in the order of the modules or in a random one."""
+    known = {name.removeprefix("core/").removeprefix("Replace"): name for name in operator_names()}
+    operators = [DropCall(), *(get_operator(known[name])() for name in OPERATORS.split())]
+    places = []
+    for module in modules:
+        nodes = list(ast_nodes(get_ast(text_of(module))))
+        for operator in operators:
+            number = sum(1 for node in nodes for _ in operator.mutation_positions(node))
+            places += [(module, operator, occurrence) for occurrence in range(number)]
+    if shuffle:
+        shuffle.shuffle(places)
+    seen = {behaviour(text_of(module)) for module in modules}
+    for module, operator, occurrence in places:
+        source = mutate_code(text_of(module), operator, occurrence)
+        try:
+            new = behaviour(source)
+        except SyntaxError:  # "not" before ":=", or a star that is no product
+            continue
+        if new not in seen:
+            yield described(module, source)
+        seen.add(new)
+
+
+def described(module: str, source: str) -> Mutant:
+    pairs = enumerate(zip(text_of(module).splitlines(), source.splitlines(), strict=False), 1)
+    number, (before, after) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
+    nodes = [node for node in ast.walk(ast.parse(text_of(module))) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    around = [node.name for node in nodes if node.lineno <= number <= (node.end_lineno or 0)]
+    return Mutant(module, source, ".".join(around), before.strip(), after.strip())
+
+
+def living(module: str) -> ModuleType:
+    return sys.modules[f"nystrom_np.{module.replace('/', '.')}"]
+
+
+def functions(module: ModuleType) -> dict[str, FunctionType]:
+    """The functions of a module, wherever decorators hide them, by their qualified names."""
+    found = [thing for thing in gc.get_objects() if isinstance(thing, FunctionType)]
+    ours = [f for f in found if f.__globals__ is vars(module) and f.__code__.co_filename == module.__file__]
+    return {function.__qualname__: function for function in ours}
+
+
+def plain(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else [value]
+    return all(isinstance(item, (bool, int, float, type(None))) for item in items)
+
+
+def adopt(mutant: Mutant, old: dict[str, FunctionType]) -> None:
+    """Give the living module the mutant's code, and its numbers where they are constants or defaults."""
+    module = living(mutant.module)
+    fresh, path = ModuleType(module.__name__), str(module.__file__)
+    vars(fresh).update(__file__=path, __package__=module.__package__)
+    exec(module.__spec__.loader.source_to_code(mutant.source.encode(), path), vars(fresh))  # type: ignore[union-attr]
+    for name, new in functions(fresh).items():
+        old[name].__code__ = new.__code__
+        if new.__defaults__:
+            pairs = zip(old[name].__defaults__ or (), new.__defaults__, strict=True)
+            old[name].__defaults__ = tuple(after if plain(after) else before for before, after in pairs)
+    ours = [name for name, new in vars(fresh).items() if getattr(new, "__module__", "") == module.__name__]
+    spaces = [(getattr(module, name), getattr(fresh, name)) for name in ours if isinstance(getattr(fresh, name), type)]
+    for before, after in [(module, fresh), *spaces]:
+        for name, value in vars(after).items():
+            if plain(value) and not name.startswith("__"):
+                setattr(before, name, value)
+
+
+class Forks:
+    """A plugin of pytest that runs what was collected once for each mutant, in forks, two at a time."""
+
+    def __init__(self, todo: Iterator[Mutant], minutes: float, folder: Path) -> None:
+        self.todo, self.end, self.folder = todo, time.monotonic() + 60 * minutes, folder
+        self.outcomes: list[tuple[Mutant, str]] = []
+        """Each mutant, and the test that killed it or an empty text."""
+        self.again: list[Mutant] = []
+        self.sound: dict[tuple[str, str], bool] = {}
+        """Whether a module that takes over its own code passes a test."""
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            print("cannot be collected, and is left out:", report.nodeid, flush=True)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: Any) -> bool:
+        from hypothesis.internal.conjecture import engine
+
+        engine.MAX_SHRINKS = 0  # one counterexample is enough, however large
+        self.items = {item.nodeid: item for item in session.items if "cupy" not in item.nodeid}
+        self.functions = {module: functions(living(module)) for module in TESTS}
+        gc.freeze()  # so that a fork looks at its own objects alone
+        running: dict[int, Mutant] = {}
+        while True:
+            while len(running) < 2 and (mutant := self.next()):
+                running[self.fork(mutant, self.plan(mutant))] = mutant
+            if not running:
+                return True
+            pid, status = os.wait()
+            self.note(running.pop(pid), self.killer(pid, status))
+
+    def next(self) -> Mutant | None:
+        if time.monotonic() > self.end:
+            return None
+        return self.again.pop() if self.again else next(self.todo, None)
+
+    def plan(self, mutant: Mutant) -> list[str]:
+        """The tests of a mutant: first the killers of its function, then those of its name, then of its module."""
+        tests = [test for test in self.items if re.search(TESTS[mutant.module], test)]
+        name = mutant.function.rpartition(".")[2].strip("_")
+        near = [test for other, test in self.outcomes[::-1] if other.function == mutant.function]
+        named = [test for test in tests if name and name in test]
+        far = [test for other, test in self.outcomes[::-1] if other.module == mutant.module]
+        allowed = {test for test in tests if self.sound.get((mutant.module, test), True)}
+        assert allowed, f"no tests of {mutant.module} were collected"
+        return [test for test in dict.fromkeys([*near, *named, *far, *tests]) if test in allowed]
+
+    def fork(self, mutant: Mutant, tests: list[str]) -> int:
+        """Run tests until one fails, in a process that leaves the name of the one it was at."""
+        if pid := os.fork():
+            return pid
+        try:
+            place = self.folder / str(os.getpid())
+            place.mkdir()
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = str(place)
+            for descriptor in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            signal.alarm(10 * SECONDS)
+            (place / "test").write_text("import")
+            adopt(mutant, self.functions[mutant.module])
+            for test, following in itertools.zip_longest(tests, tests[1:]):
+                (place / "test").write_text(test)
+                item = self.items[test]
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=self.items.get(following))
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: Any) -> None:
+        if call.excinfo and not call.excinfo.errisinstance((pytest.skip.Exception,)):
+            os._exit(1)  # before the traceback is made, which takes longer than most tests
+
+    def killer(self, pid: int, status: int) -> str:
+        place = self.folder / str(pid)
+        test = (place / "test").read_text() if status else ""
+        shutil.rmtree(place, ignore_errors=True)
+        return test
+
+    def note(self, mutant: Mutant, test: str) -> None:
+        """Believe a killer that passes without the mutant; else leave it out, and try the mutant again."""
+        module, key = mutant.module, (mutant.module, test)
+        if test and key not in self.sound:
+            pid = self.fork(Mutant(module, text_of(module)), [test] * (test in self.items))
+            self.sound[key] = not self.killer(pid, os.waitpid(pid, 0)[1])
+            if not self.sound[key]:
+                print(f"fails without a mutant of {module}, and is left out: {test}", flush=True)
+        if self.sound.get(key, True):
+            self.outcomes.append((mutant, test))
+        elif test in self.items:
+            self.again.append(mutant)
+        if not test:
+            print(f"survived in {module}, {mutant.function}\n  - {mutant.before}\n  + {mutant.after}", flush=True)
+
+
+def recorded() -> dict[str, Any]:
+    """What ``survivors.toml`` says: of each module the numbers, of each survivor why no test can see it."""
     try:
         import tomllib
     except ImportError:  # Python 3.10, where pytest brings it
         import tomli as tomllib
 
-    if not SURVIVORS.exists():
-        return {}
-    entries = tomllib.loads(SURVIVORS.read_text(encoding="utf-8")).get("survivor", [])
-    return {
-        (entry["module"], entry["function"], entry["line"], change): entry["why"]
-        for entry in entries
-        for change in entry["changes"]
-    }
+    return tomllib.loads(SURVIVORS.read_text(encoding="utf-8"))
 
 
-def key(mutant: Any) -> tuple[str, str, str, str]:
-    return mutant.module, mutant.function, mutant.before, mutant.after()
-
-
-class Run:
-    """One run over some mutants: first inside the server's forks, then those that need new imports."""
-
-    def __init__(self, todo: list[Any], results: Results, options: argparse.Namespace) -> None:
-        self.todo, self.results, self.options = todo, results, options
-        self.end = time.monotonic() + 60 * options.minutes
-        self.layouts = {m: server.Layout(server.module_path(m).read_text(encoding="utf-8")) for m in server.MODULES}
-        self.trace = server.Trace()
-        self.counts: Counter[str] = Counter()
-
-    def tests_for(self, mutant: Any, known: Any) -> list[str]:
-        """The recorded killer, the killers of its neighbours, and the others that run its line; quick ones first."""
-        layout = self.layouts[mutant.module]
-        lines = {layout.lines[number - 1].strip() for number in layout.statement(mutant.line)}
-        places = {(mutant.function, line) for line in lines}
-        neighbours = Counter(
-            self.results.rows[other.id].by
-            for other in self.results.mutants
-            if other.function == mutant.function and other.module == mutant.module and other.id in self.results.rows
-        )
-        first = [test for test, _ in neighbours.most_common(6)]
-        if mutant.id in self.results.rows:
-            first.insert(0, self.results.rows[mutant.id].by)
-        if self.trace.lines:
-            rest = self.trace.covering(mutant.module, places, mutant.function)
-            first = [test for test in first if test in set(rest)]
-        else:
-            files = [f"nystrom_np/{mutant.module}.py", *server.TESTS[mutant.module]]
-            rest = [test for file in files for test in known if test.partition("::")[0] == file]
-        plan, total = [], 0.0
-        for test in dict.fromkeys(first + rest):
-            seconds = self.trace.seconds.get(test, 0.2)
-            if test in known and (not plan or total + seconds <= self.options.budget):
-                plan.append(test)
-                total += seconds
-        return plan
-
-    def note(self, mutant: Any, outcome: Any) -> None:
-        self.results.rows[mutant.id] = outcome
-        self.counts[outcome.name] += 1
-        if outcome.name not in ("killed", "timeout"):
-            print(
-                f"  {outcome.name} {mutant.module}:{mutant.line} {mutant.function} [{outcome.tests} tests] {outcome.by}"
-            )
-            print(f"    - {mutant.before}\n    + {mutant.after()}", flush=True)
-        if sum(self.counts.values()) % 20 == 0 and not self.options.sample:
-            self.results.save()
-
-    def serve(self, plugin: Any, folder: Path) -> None:
-        """Inside pytest: see which test runs what, then one fork for each mutant."""
-        if plugin.session.testsfailed:
-            raise SystemExit("the tests cannot be collected")
-        if not self.options.sample:
-            self.trace = self.tracing(plugin, folder)
-        functions = server.ready()
-        todo = [m for m in self.todo if self.layouts[m.module].outermost(m.line) is not None]
-        began = time.monotonic()
-        for number, mutant in enumerate(todo):
-            if time.monotonic() > self.end:
-                print(f"stopped: {len(todo) - number} are left", flush=True)
-                break
-            if number % 100 == 99:
-                print(f"{number + 1} of {len(todo)}, {time.monotonic() - began:.0f} s, {dict(self.counts)}", flush=True)
-            tests = self.tests_for(mutant, plugin.items)
-            layout = self.layouts[mutant.module]
-            limit = 120 + 3 * self.options.budget
-            self.note(mutant, server.inside(plugin, functions, mutant, layout, tests, self.trace.seconds, limit))
-
-        killers = {row.by for row in self.results.rows.values()} & plugin.items.keys()
-        _, failed = server.traced(plugin, sorted(killers), folder / "killers", lines=False)
-        for test in failed:
-            victims = [identity for identity, row in self.results.rows.items() if row.by == test]
-            print(f"fails without a mutant as well: {test}; {len(victims)} results dropped", flush=True)
-            for identity in victims:
-                del self.results.rows[identity]
-
-    def tracing(self, plugin: Any, folder: Path) -> Any:
-        trace = server.Trace()
-        if TRACE.exists() and not self.options.trace:
-            trace = pickle.loads(TRACE.read_bytes())
-        new = [test for test in plugin.items if test not in trace.seconds]
-        if new:
-            print(f"running {len(new)} tests once without a mutant", flush=True)
-            fresh, failed = server.traced(plugin, new, folder / "trace")
-            if failed:
-                print("these fail without a mutant, and are left out:", *failed, sep="\n  ", flush=True)
-            trace.lines.update(fresh.lines)
-            trace.seconds.update(fresh.seconds)
-            for test in failed:
-                trace.lines.pop(test, None)
-                trace.seconds.pop(test, None)  # to be tried again next time
-            TRACE.parent.mkdir(exist_ok=True)
-            TRACE.write_bytes(pickle.dumps(trace))
-        trace.lines = {test: lines for test, lines in trace.lines.items() if test in plugin.items}
-        return trace
-
-    def go(self, folder: Path) -> None:
-        def job(pipe: int) -> None:
-            plugin = server.Plugin(lambda plugin: self.serve(plugin, folder))
-            server.start(server.ALL_TESTS, plugin, folder / "tests")
-            (folder / "rows").write_bytes(pickle.dumps((self.results.rows, self.counts, self.trace)))
-
-        sys.stdout.flush()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                job(-1)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
-        _, status = os.waitpid(pid, 0)
-        if status:
-            raise SystemExit("the server of mutants failed")
-        self.results.rows, self.counts, self.trace = pickle.loads((folder / "rows").read_bytes())
-        known = dict.fromkeys(self.trace.lines) or {
-            row.by: None for row in self.results.rows.values() if "::" in row.by
-        }
-        for mutant in self.todo:
-            row = self.results.rows.get(mutant.id)  # broken: such code does not fit the living function
-            anew = self.layouts[mutant.module].outermost(mutant.line) is None or (row and row.name == "broken")
-            if anew and time.monotonic() < self.end:
-                tests = self.tests_for(mutant, known)
-                limit = 180 + 3 * self.options.budget
-                self.note(mutant, server.run_anew(mutant, tests, self.trace, folder / "tests", limit))
-
-
-def report(mutants: list[Any], results: Results, sample: bool) -> bool:
-    """Print the numbers; say whether they are good."""
-    counted = [mutant for mutant in mutants if not mutant.rule]
-    why = explanations()
-    print(f"{'module':24}{'mutants':>9}{'killed':>9}{'explained':>11}{'unexplained':>13}{'not run':>9}")
-    total: Counter[str] = Counter()
-    used, unexplained = set(), []
-    for module in dict.fromkeys(mutant.module for mutant in mutants):
-        row: Counter[str] = Counter()
-        for mutant in counted:
-            if mutant.module != module:
-                continue
-            row["mutants"] += 1
-            outcome = results.rows.get(mutant.id)
-            if outcome is None:
-                row["not run"] += 1
-            elif outcome.name in ("killed", "timeout"):
-                row["killed"] += 1
-            elif key(mutant) in why:
-                row["explained"] += 1
-                used.add(key(mutant))
-            else:
-                row["unexplained"] += 1
-                unexplained.append(mutant)
-        total.update(row)
-        print(_row(module, row))
-    print(_row("all", total))
-    rules = Counter(mutant.rule for mutant in mutants if mutant.rule)
-    print("left out by rule:", ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items())))
-    run = total["mutants"] - total["not run"]
-    print(f"killed: {total['killed']} of {run} = {total['killed'] / max(run, 1):.1%}")
-    for mutant in unexplained:
-        print(f"unexplained: {mutant.module}:{mutant.line} {mutant.function}")
-        print(f"    - {mutant.before}\n    + {mutant.after()}")
-    for entry in why.keys() - used:
-        if not sample and entry[0] in {m.module for m in mutants}:
-            print("explained, but no survivor:", *entry, sep="\n    ")
-    return not unexplained and (sample or total["killed"] >= REQUIRED * run)
-
-
-def _row(name: str, row: Counter[str]) -> str:
-    return f"{name:24}{row['mutants']:9}{row['killed']:9}{row['explained']:11}{row['unexplained']:13}{row['not run']:9}"
+def explained() -> set[tuple[str, str, str]]:
+    """(module, line, changed line) of each survivor."""
+    return {(each["module"], each["line"], after) for each in recorded()["survivor"] for after in each["changes"]}
 
 
 def main() -> int:
-    """Run and report."""
-    from tests.mutation.mutants import MODULES, mutants, without_mutants
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", default=list(TESTS), help=f"of {', '.join(TESTS)}; all by default")
+    parser.add_argument("--sample", type=int, metavar="N", help="so many mutants, chosen at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so many")
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")  # before NumPy is imported
+    todo = mutants(options.modules, random.Random(options.seed) if options.sample else None)
+    with tempfile.TemporaryDirectory() as folder:
+        forks = Forks(itertools.islice(todo, options.sample), options.minutes, Path(folder))
+        flags = ["-s", "-n", "0", "-p", "no:cacheprovider", "-p", "no:terminal", "--continue-on-collection-errors"]
+        pytest.main([*flags, *FILES.split()], plugins=[forks])
 
-    options = arguments()
-    server.environment()
-    server.preload()
-    modules = options.modules or list(MODULES)
-    every = [mutant for module in modules for mutant in mutants(module)]
-    missing = [f"{module}: {name}" for module in modules for name in without_mutants(module, every)]
-    for name in missing:
-        print(f"no mutant in {name}")
-    results = Results([m for m in every if not m.rule], whole=not options.modules)
-    todo = list(results.mutants)
-    if options.sample:
-        todo = random.Random(options.seed).sample(todo, min(options.sample, len(todo)))
-    elif not options.again:
-        why = explanations()
-        killed = {identity for identity, row in results.rows.items() if row.name in ("killed", "timeout")}
-        todo = [m for m in todo if m.id not in killed and not (m.id in results.rows and key(m) in why)]
-    if todo and not options.report:
-        print(f"{len(todo)} mutants to run", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            Run(todo, results, options).go(Path(folder))
-        if not options.sample:
-            results.save()
-    if options.sample:
-        ids = {mutant.id for mutant in todo}
-        every = [mutant for mutant in every if mutant.id in ids]
-    return 0 if report(every, results, bool(options.sample)) and not missing else 1
+    survivors = [mutant for mutant, test in forks.outcomes if not test]
+    for module in options.modules:
+        number, alive = (sum(x.module == module for x in each) for each in ([m for m, _ in forks.outcomes], survivors))
+        print(f'"{module}" = {{ mutants = {number}, killed = {number - alive} }}')
+    unexplained = [m for m in survivors if (m.module, m.before, m.after) not in explained()]
+    for mutant in unexplained:
+        print(f"unexplained in {mutant.module}, {mutant.function}\n  - {mutant.before}\n  + {mutant.after}")
+    share = 1 - len(survivors) / max(len(forks.outcomes), 1)
+    stopped = "; stopped before the end" if time.monotonic() > forks.end else ""
+    print(f"killed: {share:.1%} of {len(forks.outcomes)}{stopped}")
+    return int(bool(unexplained) or not forks.outcomes or (share < REQUIRED and not options.sample))
 
 
 if __name__ == "__main__":
