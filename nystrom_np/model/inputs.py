@@ -23,15 +23,8 @@ __all__ = ["Checks", "Inputs", "check_inputs", "check_shape", "default_positions
 class Inputs:
     """Checked arguments of a forward pass, as :func:`nystrom_np.definition.encode` takes them.
 
-    Attributes
-    ----------
-    words : array of integers (B, L), or of floats (B, L, D)
-        The ids, or their embeddings.
-    token_type_ids, position_ids : arrays of integers, broadcastable to (B, L)
-    mask : array of booleans (B, 1, 1, L) or (B, 1, L, L), or None where nothing is masked
-    head_mask : array of booleans (layers, H), or None
-    layout : Padded or Packed
-        Packed, with (1, N) for (B, L), where padding or other sequences could have an influence and must not.
+    Masks are booleans, or None where nothing is masked. The layout is packed, with (1, N) for (B, L), where padding or
+    other sequences could have an influence and must not.
     """
 
     words: Array
@@ -211,17 +204,7 @@ def check_inputs(
 ) -> Inputs:
     """Check the arguments of a forward pass and complete them with their defaults.
 
-    Parameters
-    ----------
-    checks : Checks
-        Of the model.
-    config : NystromformerConfig
-    input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
-        As users pass them: see :class:`nystrom_np.NystromformerModel`.
-
-    Returns
-    -------
-    Inputs
+    They are as users pass them: see :class:`nystrom_np.NystromformerModel`.
 
     Raises
     ------

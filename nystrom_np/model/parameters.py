@@ -73,18 +73,7 @@ def draw(
 ) -> dict[str, Array]:
     """Draw first values: weights normal with standard deviation ``initializer_range``, biases 0, LayerNorm 1 and 0.
 
-    Parameters
-    ----------
-    config : NystromformerConfig
-    shapes : dict of str to tuple of int
-        All parameters of a model. The values of one do not depend on which others are drawn.
-    seed : int
-    names : iterable of str, optional
-        Those to draw; all by default.
-
-    Returns
-    -------
-    dict of str to array, float32
+    The values of one, in float32, do not depend on which others are drawn; those of the ``names`` are, all by default.
 
     References
     ----------

@@ -115,10 +115,7 @@ os.register_at_fork(after_in_child=_begin)
 def thread_count() -> int:
     """Return how many threads work is split over: as many as BLAS may use, one inside such a thread.
 
-    Returns
-    -------
-    int
-        At least 1. ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``threadpoolctl`` limits are obeyed.
+    ``OMP_NUM_THREADS``, ``OPENBLAS_NUM_THREADS`` and ``threadpoolctl`` limits are obeyed.
 
     Examples
     --------
@@ -156,10 +153,7 @@ def one_blas_thread() -> Iterator[None]:
 def using_threads(count: Any) -> Iterator[None]:
     """Split work over so many threads in this block, of this thread alone; None changes nothing.
 
-    Raises
-    ------
-    ValueError
-        If the count is not a positive integer.
+    A ValueError if the count is not a positive integer.
 
     Examples
     --------
@@ -196,22 +190,10 @@ def _as_worker() -> Iterator[None]:
 
 
 def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
-    """Return ``[function(item) for item in items]``, computed on all cores.
+    """Return ``[function(item) for item in items]``, computed on all cores, or so many threads.
 
-    Parameters
-    ----------
-    function : callable
-        Safe to call from several threads at once. What it calls through this function again runs serially.
-    items : sequence
-        Taken by the threads one after the other, so put large ones first.
-    threads : int, optional
-        By default :func:`thread_count`.
-
-    Returns
-    -------
-    list
-        Results in the order of the items, the same as without threads. The first exception is raised
-        unchanged; the number of BLAS threads is then restored as well.
+    The threads take the items one after the other, so put large ones first. What the function calls through this one
+    again runs serially. The first exception is raised unchanged; the number of BLAS threads is then restored as well.
 
     Examples
     --------
