@@ -1,6 +1,7 @@
 """What importing the package loads, and which of its rooms may import which."""
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -9,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from nystrom_np import NystromformerForMaskedLM, definition
+from nystrom_np import model as models
 
 PACKAGE = Path(__file__).resolve().parent.parent / "nystrom_np"
 
@@ -178,3 +182,27 @@ def test_only_one_file_knows_cupy() -> None:
         path.name for path in sources() if any(module.split(".")[0].startswith("cupy") for module, _ in imports(path))
     }
     assert knowing <= {"array_module.py"}
+
+
+def test_a_reader_is_soon_at_the_softmax() -> None:
+    """From a head to softmax(q kᵀ): four functions, each of which calls the next, in two files and at most 90 lines."""
+    way = [NystromformerForMaskedLM.__call__, definition.encode, definition.encoder_layer,
+           definition.self_attention, definition.softmax_attention_matrix]  # fmt: skip
+    sources = [inspect.getsource(inspect.unwrap(step)) for step in way]
+    for source, following in zip(sources, way[1:], strict=False):
+        assert f"{following.__name__}(" in source
+    assert "softmax(scores)" in sources[-1]
+    assert len({inspect.getsourcefile(inspect.unwrap(step)) for step in way}) == 2
+    assert sum(len(source.splitlines()) for source in sources) <= 90
+
+
+ARGUMENTS = ["input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "inputs_embeds"]
+FLAGS = ["output_attentions", "output_hidden_states", "return_dict"]
+
+
+@pytest.mark.parametrize("name", models.__all__)
+def test_every_argument_has_its_place(name: str) -> None:
+    """What a head takes, in the order of transformers 4.37.2, is what ``help`` shows of it."""
+    own = {"NystromformerModel": [], "NystromformerForQuestionAnswering": ["start_positions", "end_positions"]}
+    signature = inspect.signature(getattr(models, name).__call__)
+    assert list(signature.parameters) == ["self", *ARGUMENTS, *own.get(name, ["labels"]), *FLAGS]

@@ -9,10 +9,9 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import partial
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +21,9 @@ __all__ = ["one_blas_thread", "parallel_map", "row_blocks", "thread_count", "usi
 BUFFER_SIZE = 512
 """Elements of the buffers through which NumPy takes operations that broadcast. By default 8,192 are gathered there from
 many rows, copied in and out; with fewer than two rows it leaves rows where they are, which halves the time."""
+
+MAX_THREADS = 256
+"""More than anybody has cores; a thread begins only when it is needed and none is free."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,39 +77,17 @@ class _BlasThreads:
                     self._limiter.restore_original_limits()
 
 
-class _Helpers:
-    """Threads that wait for tasks: a ``ThreadPoolExecutor`` takes half as long again to hand one over."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._count = 0
-
-    def call(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Have each called in a thread, as soon as one is free. They must not raise anything."""
-        with self._lock:
-            while self._count < len(tasks):
-                threading.Thread(target=self._serve, name=f"nystrom_np_{self._count}", daemon=True).start()
-                self._count += 1
-        for task in tasks:
-            self._tasks.put(task)
-
-    def _serve(self) -> None:
-        while True:
-            self._tasks.get()()
-
-
 def _begin() -> None:
     """Start from nothing: when imported, and in a forked child, where no thread has survived and locks may be held."""
     global _blas_threads, _inside, _helpers
     _blas_threads = _BlasThreads()
     _inside = threading.local()
-    _helpers = _Helpers()
+    _helpers = ThreadPoolExecutor(MAX_THREADS, "nystrom_np")
 
 
 _blas_threads: _BlasThreads
 _inside: threading.local
-_helpers: _Helpers
+_helpers: ThreadPoolExecutor
 _begin()
 os.register_at_fork(after_in_child=_begin)
 
@@ -240,7 +220,8 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
     with _blas_threads.limited(), _short_buffers():
         try:
             # in a copy of this thread's context: numpy.errstate, for one, holds there too
-            _helpers.call([partial(copy_context().run, assist, lock) for lock in at_work])
+            for lock in at_work:
+                _helpers.submit(copy_context().run, assist, lock)
             work()
             finish()
         finally:  # also after an interrupt of the first time
