@@ -104,7 +104,7 @@ def test_work_on_a_device_is_queued_by_the_calling_thread(device, monkeypatch):
     def handed_over(*_):
         raise AssertionError
 
-    monkeypatch.setattr(threads._helpers, "call", handed_over)
+    monkeypatch.setattr(threads._helpers, "submit", handed_over)
     ids = np.ones((8, 64), int)
     config = NystromformerConfig(**{**CONFIG.to_dict(), "num_landmarks": 4, "segment_means_seq_len": 16})
     with threads.using_threads(2):

@@ -461,3 +461,11 @@ def test_invariant_with_the_exact_inverse():
     out = model(ids, attention_mask=mask).last_hidden_state
     for row in range(4):
         assert_close(out[row, mask[row] == 1], model(ids[row, mask[row] == 1][None]).last_hidden_state[0], 1e-9)
+
+
+def test_answers_before_the_text_count_as_its_first_token():
+    """Positions are clamped, −100 too, also where padding is left out: the reference's rule, not that of labels."""
+    model, ids = build(ANSWER, "dense", masking="invariant"), token_ids(2, 6)
+    mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    losses = [model(ids, mask, start_positions=[start, 1], end_positions=[2, 3]).loss for start in (-100, -1, 0, 1)]
+    assert losses[0] == losses[1] == losses[2] != losses[3]

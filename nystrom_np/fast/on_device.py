@@ -316,10 +316,10 @@ def encoder_layer(
     y = linear(y, **output["dense"])
     y += x
     x = layer_norm(y, **output["LayerNorm"], eps=eps)
-    rows, most = x.reshape(-1, x.shape[-1]), config.chunk_size_feed_forward
-    if not 0 < most < len(rows):
+    rows, max_rows = x.reshape(-1, x.shape[-1]), config.chunk_size_feed_forward
+    if not 0 < max_rows < len(rows):
         return feed_forward(p, config, x), weights
-    parts = [feed_forward(p, config, rows[start : start + most]) for start in range(0, len(rows), most)]
+    parts = [feed_forward(p, config, rows[start : start + max_rows]) for start in range(0, len(rows), max_rows)]
     return get_array_module(x).concatenate(parts).reshape(x.shape), weights
 
 

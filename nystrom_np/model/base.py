@@ -155,12 +155,12 @@ class NystromformerPreTrainedModel:
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the parameters and of the outputs."""
-        return self._home.dtype
+        return self._any_parameter.dtype
 
     @property
     def device(self) -> str:
         """Where the parameters and the outputs are: ``"cpu"`` or ``"cuda:N"``."""
-        return device_of(self._home)
+        return device_of(self._any_parameter)
 
     def to(self, device: Any = None, dtype: Any = None) -> Any:
         """Move the parameters to a device, to a dtype, or both; return the model itself.
@@ -285,7 +285,7 @@ class NystromformerPreTrainedModel:
     def _set(self, parameters: Mapping[str, Array]) -> None:
         self._parameters = dict(parameters)
         self._tree = tree(self._parameters)
-        self._home = next(iter(self._parameters.values()))
+        self._any_parameter = next(iter(self._parameters.values()))
 
 
 def _cast(value: Any, dtype: np.dtype) -> Any:

@@ -77,7 +77,7 @@ class _HeadedModel(NystromformerPreTrainedModel):
 
         All others are as in :class:`NystromformerModel`, for multiple choice with an axis for the choices, (B, C, L).
         """
-        checks = Checks(self._home)
+        checks = Checks(self._any_parameter)
         given = (input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         inputs = check_inputs(checks, self.config, *self._folded(checks, *given))
         config, layout = self.asked(output_attentions, output_hidden_states), inputs.layout
@@ -393,13 +393,13 @@ class NystromformerForQuestionAnswering(_HeadedModel):
     forward = __call__  # type: ignore[assignment]
 
     def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
-        xp, real = get_array_module(logits), layout.real
+        xp, not_padding = get_array_module(logits), layout.not_padding
         starts, ends = (
             _positions(checks, layout, logits, name, positions)
             for name, positions in zip(("start_positions", "end_positions"), labels, strict=True)
         )
-        if real is not None:  # what was set aside has no share
-            logits = xp.where(move_like(real, logits)[..., None], logits, xp.finfo(logits.dtype).min)
+        if not_padding is not None:  # what was set aside has no share
+            logits = xp.where(move_like(not_padding, logits)[..., None], logits, xp.finfo(logits.dtype).min)
         return answer_loss(logits, starts, ends)
 
     def _record(self, loss: Array, logits: Array, hidden: Any, attentions: Any) -> ModelOutput:
@@ -410,7 +410,9 @@ def _token_loss(checks: Checks, layout: Padded, logits: Array, labels: Any) -> A
     """Cross-entropy over all tokens (B, L, classes); set-aside padding is ignored."""
     batch, length, classes = logits.shape
     labels = check_shape("labels", checks.array("labels", labels, "iu"), (batch, length), words="(batch, length)")
-    return token_loss(logits, checks.labels("labels", blank_padding(labels, layout.real, IGNORED), classes, IGNORED))
+    return token_loss(
+        logits, checks.labels("labels", blank_padding(labels, layout.not_padding, IGNORED), classes, IGNORED)
+    )
 
 
 def _positions(checks: Checks, layout: Padded, logits: Array, name: str, positions: Any) -> Array:
@@ -418,8 +420,8 @@ def _positions(checks: Checks, layout: Padded, logits: Array, name: str, positio
     xp, (batch, length, _) = get_array_module(logits), logits.shape
     positions = move_like(checks.array(name, positions, "iu"), logits)
     check_shape(name, positions, (batch,), (batch, 1), words="(batch,) or (batch, 1)")
-    positions = xp.clip(positions.reshape(-1).astype("int64"), 0, length)
-    if layout.real is None:
+    positions = positions.reshape(batch).astype("int64")
+    if layout.not_padding is None:
         return positions
-    inside = np.pad(layout.real, [(0, 0), (0, 1)])
-    return xp.where(move_like(inside, positions)[xp.arange(batch), positions], positions, length)
+    inside = move_like(np.pad(layout.not_padding, [(0, 0), (0, 1)]), positions)
+    return xp.where(inside[xp.arange(batch), xp.clip(positions, 0, length)], positions, length)

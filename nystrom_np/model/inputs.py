@@ -44,12 +44,12 @@ class Inputs:
 class Checks:
     """Turns arguments into arrays beside the model and checks their values: on the host at once, on a device later.
 
-    Arguments are moved to where ``home`` lies, a parameter of the model. ``choices`` is how many were folded into each
+    Arguments are moved to where ``like`` lies, a parameter of the model. ``choices`` is how many were folded into each
     sequence of the batch, so that messages count as the caller does.
     """
 
-    def __init__(self, home: Array) -> None:
-        self.home = home
+    def __init__(self, like: Array) -> None:
+        self.like = like
         self.choices: int | None = None
         self._later: list[tuple[Array, Callable[[], None]]] = []
 
@@ -59,7 +59,7 @@ class Checks:
         ``kinds`` are NumPy's kinds of dtype that are allowed: of "b" (bool), "iu" (integers), "f" (floats).
         """
         if on_device(value):
-            here = get_array_module(value) is get_array_module(self.home)
+            here = get_array_module(value) is get_array_module(self.like)
             array = value if here else to_numpy(value)
         else:
             array = _host_array(name, value)
@@ -91,14 +91,14 @@ class Checks:
 
         if isinstance(array, np.ndarray):
             check(array)
-            return move_like(array, self.home)
+            return move_like(array, self.like)
         self._later.append((wrong(array).any(), lambda: check(to_numpy(array))))
         return array
 
     def finish(self) -> None:
         """Read the checks that ran on the device, in one transfer; to be called when all work is queued."""
         if self._later:
-            flags = to_numpy(get_array_module(self.home).stack([flag for flag, _ in self._later]))
+            flags = to_numpy(get_array_module(self.like).stack([flag for flag, _ in self._later]))
             for failed, (_, check) in zip(flags, self._later, strict=True):
                 if failed:
                     check()
@@ -229,53 +229,53 @@ def check_inputs(
         words = checks.array("input_ids", input_ids, "iu")
         shape = _two_axes("input_ids", words.shape, "(batch, length)")
     else:
-        words = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.home)
-        words = words.astype(checks.home.dtype, copy=False)
+        words = move_like(checks.array("inputs_embeds", inputs_embeds, "f"), checks.like)
+        words = words.astype(checks.like.dtype, copy=False)
         shape = _two_axes("inputs_embeds", words.shape, "(batch, length, hidden_size)", config.hidden_size)
     if config.chunk_size_feed_forward > 0 and shape[1] % config.chunk_size_feed_forward:
         raise ValueError(
             f"the sequence length must be a multiple of chunk_size_feed_forward={config.chunk_size_feed_forward}; "
             f"found {shape[1]}"
         )
-    mask, real = _check_mask(checks, config, attention_mask, shape)
+    mask, not_padding = _check_mask(checks, config, attention_mask, shape)
 
     def ids(name: str, value: Any, limit: int, table: str) -> Array:
         array = _per_token(name, checks.array(name, value, "iu"), shape)
-        return checks.ids(name, blank_padding(array, real), limit, table)
+        return checks.ids(name, blank_padding(array, not_padding), limit, table)
 
     if input_ids is not None:
         words = ids("input_ids", words, config.vocab_size, "the word embedding")
     if position_ids is not None:
         rows = config.max_position_embeddings + 2
         position_ids = ids("position_ids", position_ids, rows, "the position embedding")
-    elif real is None:  # else each sequence has its own
-        position_ids = default_positions(checks.home, config, shape[1])
+    elif not_padding is None:  # else each sequence has its own
+        position_ids = default_positions(checks.like, config, shape[1])
     if token_type_ids is None:
-        token_type_ids = get_array_module(checks.home).zeros((1, shape[1]), dtype="int64")
+        token_type_ids = get_array_module(checks.like).zeros((1, shape[1]), dtype="int64")
     else:
         token_type_ids = ids("token_type_ids", token_type_ids, config.type_vocab_size, "the token type embedding")
     heads = _check_head_mask(checks, config, head_mask)
-    if real is None:
+    if not_padding is None:
         return Inputs(words, token_type_ids, position_ids, mask, heads, Padded())
-    layout = Packed(real, checks.home)
-    positions = _positions_alone(layout, checks.home, config) if position_ids is None else layout.pack(position_ids)
+    layout = Packed(not_padding, checks.like)
+    positions = _positions_alone(layout, checks.like, config) if position_ids is None else layout.pack(position_ids)
     return Inputs(layout.pack(words), layout.pack(token_type_ids), positions, None, heads, layout)
 
 
-def _positions_alone(layout: Packed, home: Array, config: NystromformerConfig) -> Array:
+def _positions_alone(layout: Packed, like: Array, config: NystromformerConfig) -> Array:
     """The default position ids (1, N) of packed tokens: those of each sequence begin with the first."""
     starts = layout.starts()
-    table = default_positions(home, config, int(max(starts, default=0)) + 1)[0]
-    return table[move_like(starts, home)][None]
+    table = default_positions(like, config, int(max(starts, default=0)) + 1)[0]
+    return table[move_like(starts, like)][None]
 
 
-def blank_padding(array: Array, real: np.ndarray | None, fill: int = 0) -> Array:
+def blank_padding(array: Array, not_padding: np.ndarray | None, fill: int = 0) -> Array:
     """Return integers, broadcast to the batch, with those at padding replaced: padding may hold anything."""
-    if real is None:
+    if not_padding is None:
         return array
     xp = get_array_module(array)
     array = array if fill >= 0 else array.astype("int64")  # an unsigned type has no room for it
-    return xp.where(move_like(real, array), xp.broadcast_to(array, real.shape), fill)
+    return xp.where(move_like(not_padding, array), xp.broadcast_to(array, not_padding.shape), fill)
 
 
 def _two_axes(name: str, shape: tuple[int, ...], words: str, *rest: int) -> tuple[int, int]:
@@ -286,7 +286,7 @@ def _two_axes(name: str, shape: tuple[int, ...], words: str, *rest: int) -> tupl
     return shape[0], shape[1]
 
 
-def default_positions(home: Array, config: NystromformerConfig, length: int) -> Array:
+def default_positions(like: Array, config: NystromformerConfig, length: int) -> Array:
     """Return the position ids 2, 3, …, length + 1, shape (1, length), beside an array.
 
     Raises
@@ -305,7 +305,7 @@ def default_positions(home: Array, config: NystromformerConfig, length: int) -> 
             f"the sequence has {length} tokens, but max_position_embeddings is {config.max_position_embeddings}: "
             "shorten it, or give position_ids"
         )
-    return get_array_module(home).arange(2, length + 2)[None]
+    return get_array_module(like).arange(2, length + 2)[None]
 
 
 def _per_token(name: str, ids: Array, shape: tuple[int, int]) -> Array:
@@ -328,14 +328,14 @@ def _check_mask(
     words = "(batch, length)" + (", or (batch, length, length) where attention is exact" if per_query else "")
     allowed = [(batch, length), (1, length)] + [(batch, length, length), (1, length, length)] * per_query
     check_shape("attention_mask", array, *allowed, words=words)
-    real = None
+    not_padding = None
     if config.masking == "invariant":  # needed on the host: a mask from a device is read before any work
-        real = np.broadcast_to(to_numpy(array) != 0, shape)
+        not_padding = np.broadcast_to(to_numpy(array) != 0, shape)
     mask = checks.binary("attention_mask", array)
     if mask is None:
-        return None, real if alone else None
+        return None, not_padding if alone else None
     mask = get_array_module(mask).broadcast_to(mask, (batch, *mask.shape[1:]))
-    return (mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]), real
+    return (mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]), not_padding
 
 
 def _check_head_mask(checks: Checks, config: NystromformerConfig, value: Any) -> Array:

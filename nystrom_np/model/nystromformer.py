@@ -87,7 +87,7 @@ class NystromformerModel(NystromformerPreTrainedModel):
         ValueError, IndexError
             If an argument is wrong: see :func:`nystrom_np.model.inputs.check_inputs`.
         """
-        checks = Checks(self._home)
+        checks = Checks(self._any_parameter)
         inputs = check_inputs(
             checks, self.config, input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
         )

@@ -19,7 +19,7 @@ __all__ = ["Packed", "Padded", "collect"]
 class Padded:
     """A batch as it was given, (B, L): everything is in its place."""
 
-    real: np.ndarray | None = None
+    not_padding: np.ndarray | None = None
     segments: list[slice] | None = None
 
     def first(self, x: Array) -> Array:
@@ -38,9 +38,9 @@ class Padded:
 class Packed(Padded):
     """Where the tokens of a packed batch belong.
 
-    Of ``real``, booleans (B, L) on the host, it keeps ``order``, the sequences that have a token, the longest first;
-    ``segments``, their positions in the packed row; and ``rows`` and ``columns``, (N,), the place of each packed token
-    in the padded batch, beside an array.
+    Of ``not_padding``, booleans (B, L) on the host, it keeps ``order``, the sequences that have a token, the longest
+    first; ``segments``, their positions in the packed row; and ``rows`` and ``columns``, (N,), the place of each
+    packed token in the padded batch, beside an array.
 
     Examples
     --------
@@ -52,24 +52,24 @@ class Packed(Padded):
            [7, 8]])
     """
 
-    real: np.ndarray
+    not_padding: np.ndarray
     segments: list[slice]
 
-    def __init__(self, real: np.ndarray, like: Array) -> None:
-        lengths = real.sum(axis=1)
-        self.real = real
+    def __init__(self, not_padding: np.ndarray, like: Array) -> None:
+        lengths = not_padding.sum(axis=1)
+        self.not_padding = not_padding
         self.order = [int(row) for row in np.argsort(-lengths, kind="stable") if lengths[row]]
         ends = np.cumsum(lengths[self.order], dtype=int)
         self.segments = [
             slice(int(end - length), int(end)) for end, length in zip(ends, lengths[self.order], strict=True)
         ]
         rows = np.repeat(np.array(self.order, int), lengths[self.order])
-        columns = np.concatenate([np.flatnonzero(real[row]) for row in self.order] or [np.zeros(0, int)])
+        columns = np.concatenate([np.flatnonzero(not_padding[row]) for row in self.order] or [np.zeros(0, int)])
         self.rows, self.columns = move_like(rows, like), move_like(columns, like)
 
     def pack(self, array: Array) -> Array:
         """Pack an array (B, L, ...), or one that broadcasts to it, to (1, N, ...)."""
-        whole = get_array_module(array).broadcast_to(array, (*self.real.shape, *array.shape[2:]))
+        whole = get_array_module(array).broadcast_to(array, (*self.not_padding.shape, *array.shape[2:]))
         return whole[self.rows, self.columns][None]
 
     def starts(self) -> np.ndarray:
@@ -78,14 +78,14 @@ class Packed(Padded):
 
     def first(self, x: Array) -> Array:
         """Return the hidden states (B, 1, D) of each sequence's first token; zeros for a sequence without one."""
-        out = get_array_module(x).zeros((len(self.real), 1, x.shape[-1]), dtype=x.dtype)
+        out = get_array_module(x).zeros((len(self.not_padding), 1, x.shape[-1]), dtype=x.dtype)
         for row, segment in zip(self.order, self.segments, strict=True):
             out[row, 0] = x[0, segment.start]
         return out
 
     def unpack(self, array: Array) -> Array:
         """Put a packed array (1, N, ...) back to its places (B, L, ...), with zeros at padding."""
-        out = get_array_module(array).zeros((*self.real.shape, *array.shape[2:]), dtype=array.dtype)
+        out = get_array_module(array).zeros((*self.not_padding.shape, *array.shape[2:]), dtype=array.dtype)
         out[self.rows, self.columns] = array[0]
         return out
 
@@ -95,7 +95,7 @@ class Packed(Padded):
         In a batch with landmarks, a sequence with no more tokens than landmarks has its own tokens' weights in the
         first columns.
         """
-        batch, length = self.real.shape
+        batch, length = self.not_padding.shape
         exact = is_exact(config, length)
         columns = length if exact else config.num_landmarks
         out = get_array_module(like).zeros((batch, config.num_attention_heads, length, columns), dtype=like.dtype)

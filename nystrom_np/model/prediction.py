@@ -173,8 +173,8 @@ def split(
     >>> [one[0].shape for one in split(record, mask, NystromformerConfig(), ("last_hidden_state",))]
     [(1, 3, 4), (1, 1, 4)]
     """
-    real = mask != 0
-    for row, places in enumerate(map(np.flatnonzero, real)):
+    not_padding = mask != 0
+    for row, places in enumerate(map(np.flatnonzero, not_padding)):
         columns = len(places) if is_exact(config, len(places)) else config.num_landmarks
 
         def one(name: str, value: Any, row: int = row, places: Any = places, columns: int = columns) -> Any:
@@ -182,7 +182,7 @@ def split(
                 return None
             if isinstance(value, tuple):
                 return tuple(one(name, item) for item in value)
-            if name == "attentions" and is_exact(config, real.shape[1]):
+            if name == "attentions" and is_exact(config, not_padding.shape[1]):
                 return value[row][:, places[:, None], places][None]
             if name == "attentions":
                 return value[row][:, places, :columns][None]

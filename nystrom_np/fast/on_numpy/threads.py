@@ -231,15 +231,15 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
     return results
 
 
-def row_blocks(rows: int, most: int) -> list[slice]:
-    """Return slices that cut rows into equal blocks: a multiple of the threads, none above ``most`` rows.
+def row_blocks(rows: int, max_rows: int) -> list[slice]:
+    """Return slices that cut rows into equal blocks: a multiple of the threads, none above ``max_rows`` rows.
 
     Examples
     --------
-    >>> row_blocks(5, most=3) == [slice(0, 3), slice(3, 5)] or thread_count() != 2
+    >>> row_blocks(5, max_rows=3) == [slice(0, 3), slice(3, 5)] or thread_count() != 2
     True
     """
     threads = thread_count()
-    count = min(rows, -(-rows // (most * threads)) * threads)
+    count = min(rows, -(-rows // (max_rows * threads)) * threads)
     size = -(-rows // max(count, 1))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, max(size, 1))]
