@@ -296,7 +296,7 @@ def _cast(value: Any, dtype: np.dtype) -> Any:
 
 def _checked_dtype(dtype: Any) -> np.dtype:
     try:
-        checked = np.dtype(str(dtype).removeprefix("torch.") if "torch" in type(dtype).__module__ else dtype)
+        checked = np.dtype(str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype)
     except TypeError:
         checked = None
     if checked is None or checked.name not in DTYPES or dtype is None:
