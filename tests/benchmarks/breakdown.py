@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nystrom_np.fast import on_numpy
 from nystrom_np.fast.on_numpy import encoder
 from nystrom_np.fast.on_numpy.threads import thread_count
 
@@ -50,8 +51,9 @@ def clocked_encoder() -> Iterator[Clocks]:
     clocks = Clocks()
     replaced = {
         (encoder, "linear"): clocks.around(kind_of_product, encoder.linear),
-        (encoder, "attention"): clocks.around("attention", encoder.attention),
-        (encoder, "depthwise_conv"): clocks.around("convolution", encoder.depthwise_conv),
+        (on_numpy, "softmax_attention"): clocks.around("attention", on_numpy.softmax_attention),
+        (on_numpy, "nystrom_attention"): clocks.around("attention", on_numpy.nystrom_attention),
+        (on_numpy, "depthwise_conv"): clocks.around("convolution", on_numpy.depthwise_conv),
         (encoder, "overwrite"): clocks.around("elementwise", encoder.overwrite),
         (encoder, "embeddings"): clocks.around("elementwise", encoder.embeddings),
     }
