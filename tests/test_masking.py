@@ -469,3 +469,13 @@ def test_answers_before_the_text_count_as_its_first_token():
     mask = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
     losses = [model(ids, mask, start_positions=[start, 1], end_positions=[2, 3]).loss for start in (-100, -1, 0, 1)]
     assert losses[0] == losses[1] == losses[2] != losses[3]
+
+
+def test_answers_at_padding_before_the_text_are_ignored():
+    """A position that was set aside is none of the sequence, so it counts as one beyond it does: not at all."""
+    model, ids = build(ANSWER, "dense", masking="invariant"), token_ids(2, 6)
+    mask = np.array([[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
+    at_padding, beyond, real = (
+        model(ids, mask, start_positions=[start, 2], end_positions=[3, 3]).loss for start in (0, 6, 1)
+    )
+    assert at_padding == beyond != real
