@@ -52,9 +52,9 @@ OPERATORS = """
 
 FILES = """
     nystrom_np/activations.py nystrom_np/losses.py nystrom_np/model tests/test_parity.py
-    tests/test_bad_inputs.py tests/test_masking.py tests/test_model.py tests/laws
+    tests/test_bad_inputs.py tests/test_masking.py tests/test_model.py tests/test_predict.py tests/laws
 """
-MODEL = r"gaps_of|nystrom_np/model|tests/test_(bad_inputs|model|masking)|test_parity.*float64-twins"
+MODEL = r"gaps_of|nystrom_np/model|tests/test_(bad_inputs|model|masking|predict)|test_parity.*float64-twins"
 TESTS = {
     "definition": r"gaps_of|test_parity.*64-definition|test_twin_is.*numpy.*64|laws/test_nystrom.*(svd|matrix)",
     "activations": r"activations|test_elementwise_form",
