@@ -7,15 +7,7 @@ __all__ = ["with_progress"]
 
 
 def with_progress(items: Iterable[Any], progress: bool | None, total: int | None) -> Iterator[Any]:
-    """The items, with a progress bar on long work.
-
-    Parameters
-    ----------
-    items : iterable
-    progress : bool or None
-        Always, never, or (None) in a terminal after a second.
-    total : int or None
-        How many there will be, if known.
+    """The items, with a progress bar always, never, or (None) in a terminal after a second; of a total if known.
 
     Examples
     --------

@@ -165,16 +165,8 @@ class NystromformerPreTrainedModel:
     def to(self, device: Any = None, dtype: Any = None) -> Any:
         """Move the parameters to a device, to a dtype, or both; return the model itself.
 
-        Parameters
-        ----------
-        device : str, optional
-            ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; a dtype is understood too, as in torch.
-        dtype : {"float32", "float64", "float16"}, optional
-
-        Raises
-        ------
-        ValueError
-            If the device cannot be used or the dtype is none of the three.
+        A dtype in the device's place is understood too, as in torch. A ValueError if the device cannot be used, or the
+        dtype is none of "float32", "float64", "float16".
         """
         if device is not None and (not isinstance(device, str) or device in DTYPES):
             if dtype is not None:
