@@ -3,6 +3,16 @@
 Read :mod:`nystrom_np.definition`: the whole model on one page, which is the program that runs.
 """
 
+from nystrom_np.auto import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.model import (
     NystromformerForMaskedLM,
@@ -18,6 +28,14 @@ from nystrom_np.tokenization import NystromformerTokenizer
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoConfig",
+    "AutoModel",
+    "AutoModelForMaskedLM",
+    "AutoModelForMultipleChoice",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoTokenizer",
     "NystromformerConfig",
     "NystromformerForMaskedLM",
     "NystromformerForMultipleChoice",

@@ -570,7 +570,7 @@ def _validate_unknown(unknown: dict[str, Any]) -> None:
     """Refuse keys that would make the reference compute something else, unless their values leave it unchanged."""
     model_type = unknown.pop("model_type", "nystromformer")
     if not isinstance(model_type, str) or model_type != "nystromformer":  # an array compares with each element
-        raise ValueError("model_type must be 'nystromformer': this is another model's configuration")
+        raise ValueError(f"model_type must be 'nystromformer'; found {model_type!r}: another model's configuration")
     positions = unknown.get("position_embedding_type", "absolute")
     if not isinstance(positions, str) or positions != "absolute":
         _refuse("position_embedding_type", positions, "'absolute'")

@@ -51,6 +51,7 @@ ROOMS = [
     "torch_archive",
     "model",
     "tokenization",
+    "auto",
     "convert",
     "pipelines",
     "embed",
