@@ -7,7 +7,8 @@ The names in a file are first made canonical, by these rules:
 - a LayerNorm's old ``gamma`` and ``beta`` become its weight and bias;
 - the body's names get the prefix ``nystromformer.``, which the file of a bare model lacks;
 - old buffers are left out;
-- ``cls.predictions.decoder.bias`` becomes ``cls.predictions.bias``.
+- ``cls.predictions.decoder.bias`` becomes ``cls.predictions.bias``;
+- a tied decoder stands for word embeddings that are not there: of two names for one tensor a file may keep either.
 
 The tensors that then begin with ``nystromformer.`` are the body, and have to fit the model exactly. The others belong
 to a head, not always that of the model.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,7 +27,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from nystrom_np.files import parse_json_object, read_weight_map, replacing, stand_in
+from nystrom_np.array_module import to_numpy
+from nystrom_np.files import parse_json_object, read_weight_map, replacing, stand_in, with_variant
 
 __all__ = [
     "CheckpointError",
@@ -68,6 +70,7 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
     start: int
     stop: int
+    data: np.ndarray | None = None  # its bytes, where it lies in memory and not in a file
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -82,24 +85,40 @@ class LoadedCheckpoint(NamedTuple):
         Parameters of the head that the file does not have.
     ignored : tuple of str
         Names of the file's tensors that belong to another head.
+    mismatched : dict of str to tuple
+        Parameters that have another shape in the file, which were to be left out: that shape, and the expected one.
     """
 
     parameters: dict[str, np.ndarray]
     initialised: tuple[str, ...]
     ignored: tuple[str, ...]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
 
-def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple[int, ...]]) -> LoadedCheckpoint:
+def load_checkpoint(
+    folder: str | os.PathLike[str] | Mapping[str, Any],
+    expected: Mapping[str, tuple[int, ...]],
+    *,
+    tied: bool = True,
+    variant: str | None = None,
+    ignore_mismatched_sizes: bool = False,
+) -> LoadedCheckpoint:
     """Load a model's parameters from the files of a folder, memory-mapped where possible.
 
     Parameters
     ----------
-    folder : str or path
-        Has ``model.safetensors``, or shards with ``model.safetensors.index.json``.
+    folder : str or path, or mapping of str to array
+        Has ``model.safetensors``, or shards with ``model.safetensors.index.json``; or is a state dict in memory.
     expected : mapping of str to tuple of int
         The state-dict names of the model's parameters and their shapes. Those of a bare model have no prefix
         ``nystromformer.``; a tied decoder is not among them; the masked language model's bias is named
         ``cls.predictions.bias``.
+    tied : bool
+        Whether the configuration says that the decoder is the word embeddings: then either will do for both.
+    variant : str, optional
+        Which of several sets of weights: "fp16" for ``model.fp16.safetensors``.
+    ignore_mismatched_sizes : bool
+        Whether to leave out tensors of another shape than expected.
 
     Returns
     -------
@@ -117,7 +136,8 @@ def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple
     Warns
     -----
     UserWarning
-        If the file lacks the head's parameters or has those of another head: the message names them.
+        If the file lacks the head's parameters, has those of another head, or has some of another shape that are left
+        out: the message names them.
 
     Examples
     --------
@@ -129,23 +149,32 @@ def load_checkpoint(folder: str | os.PathLike[str], expected: Mapping[str, tuple
     ({'encoder.scale': array([1., 1.], dtype=float32)}, (), ())
     """
     bare = not any(name.startswith(_BODY) for name in expected)
-    wanted = {_BODY + name if bare else name: shape for name, shape in expected.items()}
-    found = _canonical(stored_tensors(folder))
+    wanted = {_BODY + name if bare else name: tuple(shape) for name, shape in expected.items()}
+    if isinstance(folder, Mapping):
+        source, stored = "the state dict", _tensors_of(folder)
+    else:
+        source, stored = f"the checkpoint in {folder}", stored_tensors(folder, variant)
+    found = _canonical(stored)
+    if tied and _WORDS not in found and _DECODER in found and _DECODER not in wanted:
+        found[_WORDS] = found.pop(_DECODER)
     found, foreign = _split_foreign(found, wanted)
     absent = [name for name in wanted if name not in found]
-    _check_names(folder, found, wanted, absent)
+    _check_names(source, found, wanted, absent)
+    mismatched = _mismatched(found, wanted) if ignore_mismatched_sizes else {}
+    found = {name: tensor for name, tensor in found.items() if name not in mismatched}
     _check_tensors(found, wanted)
     _check_tie(found, wanted)
-    maps = {path: np.memmap(path, np.uint8, "r") for path in {tensor.path for tensor in found.values()}}
-    parameters = {name: _view(found[name], maps[found[name].path]) for name in wanted if name in found}
+    maps = {path: np.memmap(path, np.uint8, "r") for path in {t.path for t in found.values() if t.data is None}}
+    parameters = {name: _view(found[name], maps.get(found[name].path)) for name in wanted if name in found}
+    if mismatched or ((absent or foreign) and not bare):
+        _warn(source, absent, [] if bare else foreign, mismatched)
     if bare:
         parameters = {name.removeprefix(_BODY): array for name, array in parameters.items()}
-    elif absent or foreign:
-        _warn(folder, absent, foreign)
-    return LoadedCheckpoint(parameters, tuple(absent), tuple(foreign))
+        mismatched = {name.removeprefix(_BODY): shapes for name, shapes in mismatched.items()}
+    return LoadedCheckpoint(parameters, tuple(absent), tuple(foreign), mismatched)
 
 
-def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any]) -> None:
+def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any], variant: str | None = None) -> None:
     """Write a model's parameters to ``model.safetensors``, which this package and transformers read.
 
     Parameters
@@ -156,6 +185,8 @@ def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any
     parameters : mapping of str to numpy.ndarray
         float16, float32 or float64 arrays under the names of `load_checkpoint`. The bias of a decoder that is not
         tied is also saved as ``cls.predictions.decoder.bias``, where newer versions of transformers look for it.
+    variant : str, optional
+        Makes the file's name ``model.VARIANT.safetensors``.
 
     Raises
     ------
@@ -178,7 +209,7 @@ def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any
     tensors = {name: _storable(name, array) for name, array in parameters.items()}
     if _DECODER in tensors and _BIAS in tensors:
         tensors[_DECODER_BIAS] = tensors[_BIAS]
-    path = Path(folder) / FILE_NAME
+    path = Path(folder) / with_variant(FILE_NAME, variant)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         try:
@@ -187,13 +218,15 @@ def save_checkpoint(folder: str | os.PathLike[str], parameters: Mapping[str, Any
             raise OSError(f"{path} could not be written: {error}") from None
 
 
-def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
+def stored_tensors(folder: str | os.PathLike[str], variant: str | None = None) -> dict[str, StoredTensor]:
     """List the tensors of a checkpoint; only the headers of its files are read.
 
     Parameters
     ----------
     folder : str or path
         Has ``model.safetensors``, or shards with ``model.safetensors.index.json``.
+    variant : str, optional
+        As for `load_checkpoint`.
 
     Returns
     -------
@@ -205,7 +238,7 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
     FileNotFoundError
         If the folder, its file or a shard is not there.
     CheckpointError
-        If a file is damaged, or the index and its shards disagree.
+        If a file is damaged, or two shards have a tensor of one name.
 
     Examples
     --------
@@ -219,15 +252,41 @@ def stored_tensors(folder: str | os.PathLike[str]) -> dict[str, StoredTensor]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: a local checkpoint folder is expected")
-    if (folder / FILE_NAME).is_file():
-        return _read_header(folder / FILE_NAME)
-    if (folder / INDEX_NAME).is_file():
-        return read_shards(folder / INDEX_NAME, _read_header)
-    pickled = any(folder.glob("pytorch_model*.bin*"))
-    advice = (
-        f"; pytorch_model.bin is a pickle, which can run code and is not loaded: nystrom-np convert {folder} TARGET"
-    )
-    raise FileNotFoundError(f"neither {FILE_NAME} nor {INDEX_NAME} in {folder}" + (advice if pickled else ""))
+    file, index = with_variant(FILE_NAME, variant), with_variant(INDEX_NAME, variant)
+    if (folder / file).is_file():
+        return _read_header(folder / file)
+    if (folder / index).is_file():
+        return read_shards(folder / index, _read_header)
+    raise FileNotFoundError(f"neither {file} nor {index} in {folder}{_advice(folder)}")
+
+
+def _advice(folder: Path) -> str:
+    """Say what to do where a folder has weights, but not those that were asked for."""
+    for path in sorted(folder.glob("model.*")):
+        if found := re.fullmatch(
+            r"model(?:\.(.+))?\.safetensors|model\.safetensors\.index(?:\.(.+))?\.json", path.name
+        ):
+            return f", but {path.name}: load it with variant={found[1] or found[2]!r}"
+    if any(folder.glob("pytorch_model*.bin*")):
+        return (
+            f"; pytorch_model.bin is a pickle, which can run code and is not loaded: nystrom-np convert {folder} TARGET"
+        )
+    return ""
+
+
+def _tensors_of(state_dict: Mapping[str, Any]) -> dict[str, StoredTensor]:
+    """List the tensors of a state dict in memory as those of a file."""
+    place = Path("state_dict")
+    tensors = {}
+    for name, value in state_dict.items():
+        array = to_numpy(value) if hasattr(value, "dtype") else np.asarray(value)
+        if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
+            tensors[name] = StoredTensor(place, name, str(array.dtype), array.shape, 0, 0)
+            continue
+        bits = _storable(name, array.copy()).reshape(-1).view(np.uint8)
+        kind = f"F{8 * array.dtype.itemsize}"
+        tensors[name] = StoredTensor(place, name, kind, array.shape, 0, bits.size, bits)
+    return tensors
 
 
 def _read_header(path: Path) -> dict[str, StoredTensor]:
@@ -255,10 +314,10 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Read a checkpoint in several files, each with `read`, and refuse files that are not as their index says.
+    """Read a checkpoint in several files, each with `read`: the tensors of all files that its index names.
 
-    A file that is missing raises a FileNotFoundError; a damaged index, or tensors that differ from those it lists,
-    a CheckpointError.
+    What counts is what the files hold. The index may omit some of it, and list what none has: a decoder that is tied,
+    say. A missing file raises a FileNotFoundError; a damaged index, or a tensor in two files, a CheckpointError.
 
     Examples
     --------
@@ -280,9 +339,8 @@ def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
         if not path.is_file():
             raise FileNotFoundError(f"no file {shard!r} in {index.parent}, though {index.name} names it")
         part = read(path)
-        disputed = part.keys() ^ {name for name, place in weight_map.items() if place == shard}
-        if disputed:
-            raise CheckpointError(f"{index} and {shard} disagree about {_listed(disputed)}")
+        if twice := tensors.keys() & part.keys():
+            raise CheckpointError(f"{path} and a file before it both have {_listed(twice)}")
         tensors |= part
     return tensors
 
@@ -403,23 +461,30 @@ def _has_pre_classifier(names: Iterable[str]) -> bool:
 
 
 def _check_names(
-    folder: str | os.PathLike[str],
+    source: str,
     found: Mapping[str, StoredTensor],
     wanted: Mapping[str, tuple[int, ...]],
     absent: list[str],
 ) -> None:
     missing = [name for name in absent if name.startswith(_BODY)]
     if missing:
-        raise CheckpointError(f"the checkpoint in {folder} lacks {_listed(missing)}")
+        raise CheckpointError(f"{source} lacks {_listed(missing)}")
     unknown = [tensor.name for name, tensor in found.items() if name.startswith(_BODY) and name not in wanted]
     if unknown:
-        raise CheckpointError(f"the checkpoint in {folder} has parameters unknown to the model: {_listed(unknown)}")
+        raise CheckpointError(f"{source} has parameters unknown to the model: {_listed(unknown)}")
     present = [name for name in found if not name.startswith(_BODY)]
     if absent and present:
         raise CheckpointError(
-            f"the checkpoint in {folder} has only a part of the head: it has {_listed(present)}, "
-            f"and lacks {_listed(absent)}"
+            f"{source} has only a part of the head: it has {_listed(present)}, and lacks {_listed(absent)}"
         )
+
+
+def _mismatched(
+    found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return the tensors of another shape than the model's: that shape, and the model's."""
+    expected = {name: wanted.get(name, wanted.get(_WORDS, ())) for name in found}  # the latter for a tied decoder
+    return {name: (t.shape, expected[name]) for name, t in found.items() if t.shape != expected[name]}
 
 
 def _check_tensors(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -445,18 +510,23 @@ def _check_tie(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int
 
 def _same_bytes(one: StoredTensor, other: StoredTensor) -> bool:
     """Compare two tensors piece by piece, so that neither is in memory as a whole."""
-    if one.dtype != other.dtype:
-        return False
-    with one.path.open("rb") as a, other.path.open("rb") as b:
-        a.seek(one.start)
-        b.seek(other.start)
-        size, piece = one.stop - one.start, 2**16
-        return all(a.read(min(piece, size - i)) == b.read(min(piece, size - i)) for i in range(0, size, piece))
+    return one.dtype == other.dtype and all(a == b for a, b in zip(_pieces(one), _pieces(other), strict=True))
 
 
-def _view(tensor: StoredTensor, file: np.ndarray) -> np.ndarray:
+def _pieces(tensor: StoredTensor, length: int = 2**16) -> Iterator[bytes]:
+    if tensor.data is not None:
+        yield from (tensor.data[i : i + length].tobytes() for i in range(0, len(tensor.data), length))
+        return
+    with tensor.path.open("rb") as file:
+        file.seek(tensor.start)
+        for i in range(tensor.start, tensor.stop, length):
+            yield file.read(min(length, tensor.stop - i))
+
+
+def _view(tensor: StoredTensor, file: np.ndarray | None) -> np.ndarray:
     """Return a tensor as a read-only view of its mapped file; as a copy if it is unaligned or bfloat16."""
-    array = np.asarray(file)[tensor.start : tensor.stop].view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
+    stored = np.asarray(file)[tensor.start : tensor.stop] if tensor.data is None else tensor.data
+    array = stored.view(_DTYPES[tensor.dtype]).reshape(tensor.shape)
     if tensor.dtype == "BF16":
         array = widen_bfloat16(array)
     elif not array.flags.aligned:
@@ -485,10 +555,12 @@ def _storable(name: str, array: Any) -> np.ndarray:
     return np.asarray(array, dtype=f"<f{array.dtype.itemsize}", order="C")
 
 
-def _warn(folder: str | os.PathLike[str], absent: list[str], foreign: list[str]) -> None:
+def _warn(source: str, absent: list[str], foreign: list[str], mismatched: Mapping[str, tuple[Any, Any]]) -> None:
     drawn = f"drawn at random, as the checkpoint lacks them: {', '.join(absent) or 'none'}"
     ignored = f"ignored, as they belong to another head: {', '.join(foreign) or 'none'}"
-    warnings.warn(f"parameters of {folder} {drawn}; {ignored}", UserWarning, stacklevel=4)
+    other = ", ".join(f"{name} {found}, expected {expected}" for name, (found, expected) in mismatched.items())
+    shapes = f"; drawn at random, as they have another shape: {other}" if other else ""
+    warnings.warn(f"parameters of {source} {drawn}; {ignored}{shapes}", UserWarning, stacklevel=4)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -168,7 +168,7 @@ def _load(raw: Path, config: NystromformerConfig, tensors: Mapping[str, np.ndarr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it would name a temporary folder
-            loaded = load_checkpoint(raw, shapes)
+            loaded = load_checkpoint(raw, shapes, tied=config.tie_word_embeddings)
     except CheckpointError as error:
         found = str(error).replace(str(raw / FILE_NAME), str(source)).replace(str(raw), str(source))
         raise CheckpointError(found) from None

@@ -18,6 +18,7 @@ __all__ = [
     "replacing",
     "stand_in",
     "text_lines",
+    "with_variant",
 ]
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -161,6 +162,39 @@ def read_weight_map(index: Path) -> dict[str, str]:
         if re.search(r"[/\\:\0]", file) or file in ("", ".", ".."):
             raise ValueError(f"{index}: {file!r} is not the name of a file beside it")
     return weight_map
+
+
+def with_variant(name: str, variant: str | None) -> str:
+    """Name the file that holds one of several sets of weights.
+
+    Parameters
+    ----------
+    name : str
+        Where there is but one.
+    variant : str, optional
+        Letters, digits and ``._-``: "fp16", say.
+
+    Returns
+    -------
+    str
+        The name with the variant before its last suffix.
+
+    Raises
+    ------
+    ValueError
+        If the variant has other characters.
+
+    Examples
+    --------
+    >>> with_variant("model.safetensors", "fp16"), with_variant("model.safetensors", None)
+    ('model.fp16.safetensors', 'model.safetensors')
+    """
+    if variant is None:
+        return name
+    if not re.fullmatch(r"[\w.-]+", variant):
+        raise ValueError(f"variant must be letters, digits and ._-, such as 'fp16'; found {variant!r}")
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.{variant}{dot}{suffix}"
 
 
 def text_lines(lines: Iterable[bytes], source: object) -> Iterator[tuple[str, str]]:

@@ -95,7 +95,7 @@ def test_arrays_are_read_only_views_of_the_mapped_file(tmp_path: Path) -> None:
             base = base.base
         assert base.mode == "r"
     # Mapped, not copied: what is written to the file is seen.
-    path, (_, _, _, _, start, _) = tmp_path / "model.safetensors", stored_tensors(tmp_path)[WORDS]
+    path, start = tmp_path / "model.safetensors", stored_tensors(tmp_path)[WORDS].start
     with path.open("r+b") as file:
         file.seek(start)
         file.write(struct.pack("<f", 42.0))
@@ -220,6 +220,36 @@ def test_tied_decoder_compared_to_its_last_element(tmp_path: Path) -> None:
 
 def test_tied_decoder_of_another_shape(tmp_path: Path) -> None:
     parameters = drawn(SHAPES["masked"] | {DECODER: (VOCABULARY + 1, D)})
+    with pytest.raises(CheckpointError, match=r"decoder\.weight' has shape \(8, 4\), expected \(7, 4\)"):
+        load_checkpoint(write(tmp_path, parameters), SHAPES["masked"])
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+@pytest.mark.parametrize("head", ["masked", "token", "bare"])
+def test_of_two_names_of_one_tensor_a_file_may_keep_the_decoders(tmp_path: Path, head: str, prefix: str) -> None:
+    parameters = drawn(SHAPES["masked"])
+    kept = {DECODER if name == WORDS else name: array for name, array in parameters.items()}
+    write(tmp_path, {prefix + name: array for name, array in kept.items()})
+    shapes = BARE if head == "bare" else SHAPES[head]
+    plain = bare(parameters) if head == "bare" else parameters
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the prefix, and of another head
+        loaded = load_checkpoint(tmp_path, shapes)
+        same(loaded.parameters, {name: plain[name] for name in shapes if name in plain})
+        with pytest.raises(CheckpointError, match=r"lacks '.*word_embeddings"):
+            load_checkpoint(tmp_path, shapes, tied=False)
+
+
+def test_a_decoder_that_is_not_tied_stands_for_nothing_else(tmp_path: Path) -> None:
+    parameters = drawn(UNTIED)
+    del parameters[WORDS]
+    with pytest.raises(CheckpointError, match=r"lacks '.*word_embeddings"):
+        load_checkpoint(write(tmp_path, parameters), UNTIED)
+
+
+def test_the_decoder_in_place_of_the_words_has_their_shape(tmp_path: Path) -> None:
+    parameters = drawn(SHAPES["masked"] | {DECODER: (VOCABULARY + 1, D)})
+    del parameters[WORDS]
     with pytest.raises(CheckpointError, match=r"decoder\.weight' has shape \(8, 4\), expected \(7, 4\)"):
         load_checkpoint(write(tmp_path, parameters), SHAPES["masked"])
 
@@ -354,10 +384,40 @@ def test_missing_shard(tmp_path: Path) -> None:
         load_checkpoint(tmp_path, BODY)
 
 
-def test_tensor_not_in_its_shard(tmp_path: Path) -> None:
-    weight_map = shard(tmp_path, drawn(BODY))
-    write_index(tmp_path, {"weight_map": weight_map | {"classifier.weight": weight_map[WORDS]}})
-    with pytest.raises(CheckpointError, match=r"disagree about 'classifier\.weight'"):
+@pytest.mark.parametrize("name", [DECODER, DECODER_BIAS, "nystromformer.embeddings.position_ids", "classifier.weight"])
+def test_an_index_may_list_what_no_shard_has(tmp_path: Path, name: str) -> None:
+    parameters = drawn(SHAPES["masked"])
+    weight_map = shard(tmp_path, parameters)
+    write_index(tmp_path, {"weight_map": weight_map | {name: weight_map[WORDS]}})
+    loaded = load_checkpoint(tmp_path, SHAPES["masked"])
+    same(loaded.parameters, parameters)
+    assert (loaded.initialised, loaded.ignored) == ((), ())
+
+
+@pytest.mark.parametrize("name", [DECODER, WORDS, BIAS, "classifier.weight"])
+def test_an_index_may_omit_what_a_shard_has(tmp_path: Path, name: str) -> None:
+    parameters = drawn(SHAPES["masked"])
+    weight_map = shard(tmp_path, parameters | ({} if name in parameters else {name: parameters[WORDS]}))
+    write_index(tmp_path, {"weight_map": {key: place for key, place in weight_map.items() if key != name}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if name != "classifier.weight" else "ignore")  # of another head
+        same(load_checkpoint(tmp_path, SHAPES["masked"]).parameters, parameters)
+
+
+def test_an_index_may_name_another_shard(tmp_path: Path) -> None:
+    parameters = drawn(BODY)
+    weight_map = shard(tmp_path, parameters)
+    turned = dict(zip(weight_map, sorted(weight_map.values(), reverse=True), strict=True))
+    assert turned != weight_map
+    write_index(tmp_path, {"weight_map": turned})
+    same(load_checkpoint(tmp_path, BODY).parameters, parameters)
+
+
+def test_a_parameter_in_no_shard_is_missing_whatever_the_index_says(tmp_path: Path) -> None:
+    parameters = drawn(BODY)
+    weight_map = shard(tmp_path, {name: array for name, array in parameters.items() if name != WORDS})
+    write_index(tmp_path, {"weight_map": weight_map | {WORDS: next(iter(weight_map.values()))}})
+    with pytest.raises(CheckpointError, match=f"lacks '{WORDS}'"):
         load_checkpoint(tmp_path, BODY)
 
 
@@ -366,7 +426,7 @@ def test_tensor_in_two_shards(tmp_path: Path) -> None:
     weight_map = shard(tmp_path, parameters)
     other = next(place for place in weight_map.values() if place != weight_map[WORDS])
     save_file(load_file(tmp_path / other) | {WORDS: parameters[WORDS]}, tmp_path / other)
-    with pytest.raises(CheckpointError, match=f"disagree about '{WORDS}'"):
+    with pytest.raises(CheckpointError, match=f"and a file before it both have '{WORDS}'"):
         load_checkpoint(tmp_path, BODY)
 
 
@@ -684,3 +744,80 @@ def test_dtype_under_its_other_name(dtype, checkpoints):
     assert model.dtype == (dtype.name if isinstance(dtype, TorchDtype) else np.dtype(dtype))
     with pytest.raises(ValueError, match=r"dtype must be one of float32, float64, float16; found torch\.bfloat16"):
         NystromformerForMaskedLM.from_pretrained(folder, torch_dtype=TorchDtype("bfloat16"))
+
+
+# --- variants, other shapes, and what lies in memory ---
+
+
+def test_a_variant_is_a_file_of_its_own(tmp_path: Path) -> None:
+    plain, half = drawn(BODY), drawn(BODY)
+    save_checkpoint(tmp_path, plain)
+    save_checkpoint(tmp_path, half, variant="fp16")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.fp16.safetensors", "model.safetensors"]
+    same(load_checkpoint(tmp_path, BODY).parameters, plain)
+    same(load_checkpoint(tmp_path, BODY, variant="fp16").parameters, half)
+
+
+def test_a_variant_in_shards(tmp_path: Path) -> None:
+    parameters = drawn(BODY)
+    shard(tmp_path, parameters)
+    (tmp_path / "model.safetensors.index.json").rename(tmp_path / "model.safetensors.index.fp16.json")
+    same(load_checkpoint(tmp_path, BODY, variant="fp16").parameters, parameters)
+    with pytest.raises(FileNotFoundError, match=r"but model\.safetensors\.index\.fp16\.json: load .* variant='fp16'"):
+        load_checkpoint(tmp_path, BODY)
+
+
+@pytest.mark.parametrize(("there", "asked"), [("fp16", None), (None, "fp16"), ("non_ema", "fp16")])
+def test_an_absent_variant_is_told_beside_what_is_there(tmp_path: Path, there: str | None, asked: str | None) -> None:
+    save_checkpoint(tmp_path, drawn(BODY), variant=there)
+    with pytest.raises(FileNotFoundError, match=f"but model.*: load it with variant={there!r}"):
+        load_checkpoint(tmp_path, BODY, variant=asked)
+
+
+@pytest.mark.parametrize("variant", ["", "a/b", "../x", "a b"])
+def test_a_variant_is_part_of_a_name(tmp_path: Path, variant: str) -> None:
+    with pytest.raises(ValueError, match="variant must be letters, digits"):
+        load_checkpoint(tmp_path, BODY, variant=variant)
+
+
+@pytest.mark.parametrize("head", ["token", "sequence", "masked"])
+def test_tensors_of_another_shape_are_left_out_where_that_is_asked(tmp_path: Path, head: str) -> None:
+    parameters = drawn(SHAPES[head])
+    name = list(HEADS[head])[-1]
+    shapes = SHAPES[head] | {name: (11, *SHAPES[head][name][1:])}
+    write(tmp_path, parameters)
+    with pytest.warns(UserWarning, match=f"drawn at random, as they have another shape: {name}"):
+        loaded = load_checkpoint(tmp_path, shapes, ignore_mismatched_sizes=True)
+    same(loaded.parameters, {key: array for key, array in parameters.items() if key != name})
+    assert loaded.mismatched == {name: (SHAPES[head][name], shapes[name])}
+    assert (loaded.initialised, loaded.ignored) == ((), ())
+    with pytest.raises(CheckpointError, match="has shape"):
+        load_checkpoint(tmp_path, shapes)
+
+
+def test_tied_tensors_of_another_shape_go_together(tmp_path: Path) -> None:
+    parameters = drawn(SHAPES["masked"])
+    write(tmp_path, parameters | {DECODER: parameters[WORDS]})
+    shapes = SHAPES["masked"] | {WORDS: (9, D), BIAS: (9,)}
+    with pytest.warns(UserWarning, match="another shape"):
+        loaded = load_checkpoint(tmp_path, shapes, ignore_mismatched_sizes=True)
+    assert set(loaded.mismatched) == {WORDS, DECODER, BIAS}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
+def test_a_state_dict_in_memory_is_read_as_a_file_is(head: str, dtype: str) -> None:
+    parameters = {name: array.astype(dtype) for name, array in drawn(SHAPES[head]).items()}
+    given = {f"module.{name}": array for name, array in parameters.items()}
+    given["module.nystromformer.embeddings.position_ids"] = np.arange(3)
+    with pytest.warns(UserWarning, match="begin with 'module.'"):
+        loaded = load_checkpoint(given, SHAPES[head])
+    for name, array in parameters.items():
+        np.testing.assert_array_equal(loaded.parameters[name], array)
+        assert not np.shares_memory(loaded.parameters[name], array)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((VOCABULARY, D), np.int64), np.zeros((2, 2), np.float32)])
+def test_a_wrong_state_dict_is_refused(wrong: np.ndarray) -> None:
+    with pytest.raises(CheckpointError, match=f"state_dict: '{WORDS}' has"):
+        load_checkpoint(drawn(BODY) | {WORDS: wrong}, BODY)

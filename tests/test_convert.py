@@ -69,6 +69,17 @@ def test_data_types_are_kept(dtype: str, tmp_path: Path) -> None:
     assert_holds(tmp_path / "target", model)
 
 
+def test_a_tied_decoder_without_the_words(tiny: Path, tmp_path: Path) -> None:
+    arrays = load_from(tiny)
+    arrays["cls.predictions.decoder.weight"] = arrays.pop("nystromformer.embeddings.word_embeddings.weight")
+    pickled(tiny, arrays)
+    assert_holds(convert.convert(tiny, tmp_path / "target").folder, build(MASKED_LM, dtype="float32"))
+    settings = json.loads((tiny / "config.json").read_text())
+    (tiny / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": False}))
+    with pytest.raises(CheckpointError, match=r"lacks 'nystromformer\.embeddings\.word_embeddings\.weight'"):
+        convert.convert(tiny, tmp_path / "other")
+
+
 def test_bfloat16_and_views_of_shared_memory(tiny: Path, tmp_path: Path) -> None:
     arrays = load_from(tiny)
     words = "nystromformer.embeddings.word_embeddings.weight"
@@ -107,7 +118,12 @@ def test_shards(tiny: Path, tmp_path: Path) -> None:
     assert_holds(convert.convert(tiny, tmp_path / "target").folder, build(MASKED_LM, dtype="float32"))
 
     index.write_text(json.dumps({"weight_map": {**weight_map, "more": files[0]}}))
-    with pytest.raises(CheckpointError, match=r"index\.json and pytorch_model-00001.* disagree about 'more'"):
+    assert_holds(convert.convert(tiny, tmp_path / "more").folder, build(MASKED_LM, dtype="float32"))
+    index.write_text(json.dumps({"weight_map": {name: place for name, place in weight_map.items() if "dense" in name}}))
+    assert_holds(convert.convert(tiny, tmp_path / "fewer").folder, build(MASKED_LM, dtype="float32"))
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    pickled(tiny, arrays, files[1])
+    with pytest.raises(CheckpointError, match=r"pytorch_model-00002.* and a file before it both have '"):
         convert.convert(tiny, tmp_path / "other")
     index.write_text(json.dumps({"weight_map": {"a": "../tiny/pytorch_model.bin"}}))
     with pytest.raises(ValueError, match="is not the name of a file beside it"):

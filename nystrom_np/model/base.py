@@ -126,7 +126,7 @@ class NystromformerPreTrainedModel:
         folder = local_folder(folder, "weights", revision, cache_dir, local_files_only)
         config = NystromformerConfig.from_pretrained(folder, **config_overrides)
         shapes = cls.parameter_shapes(config)
-        loaded = load_checkpoint(folder, shapes)
+        loaded = load_checkpoint(folder, shapes, tied=config.tie_word_embeddings)
         drawn = draw(config, shapes, seed=0, names=loaded.initialised)
         found = loaded.parameters | drawn
         model = cls(config, parameters={name: found[name].astype(dtype, copy=False) for name in shapes})
