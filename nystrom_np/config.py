@@ -50,6 +50,7 @@ _CHOICES = {
     "problem_type": (None, "regression", "single_label_classification", "multi_label_classification"),
     "masking": ("transformers", "original", "invariant"),
     "pinv_method": ("iterative", "svd"),
+    "pinv_initial": ("batch", "sequence", "matrix"),
 }
 # The fields that a saved config.json always has. It has any other field only if that differs from its default.
 _ALWAYS_SAVED = (
@@ -68,7 +69,7 @@ _CHECKED = ("model_type", "position_embedding_type", "is_decoder", "add_cross_at
 class NystromformerConfig:
     """The sizes of a Nyströmformer, and how it computes.
 
-    The fields, their order and their defaults are those of ``transformers`` 4.37.2, except for the last three,
+    The fields, their order and their defaults are those of ``transformers`` 4.37.2, except for the last four,
     which are this package's own. A keyword that is not a field is kept in ``unknown``: it can be read as an
     attribute, `save_pretrained` writes it back, and it has no effect on the model.
 
@@ -100,7 +101,7 @@ class NystromformerConfig:
     conv_kernel_size : int or None, default 65
         k, the odd length of the depthwise convolution's filters; None for no convolution.
     inv_coeff_init_option : bool, default False
-        Whether the iterative inverse of a matrix starts from that matrix alone; if not, from the batch's maximum.
+        Whether the iterative inverse starts from each matrix alone: as `pinv_initial` "matrix", which it goes before.
     initializer_range : float, default 0.02
         Standard deviation of freshly drawn weights.
     layer_norm_eps : float, default 1e-5
@@ -136,6 +137,9 @@ class NystromformerConfig:
         Steps of the iterative inverse.
     pinv_method : {"iterative", "svd"}, default "iterative"
         How the landmarks' kernel is inverted: by the paper's iteration, or exactly by singular values.
+    pinv_initial : {"batch", "sequence", "matrix"}, default "batch"
+        What the iteration starts from: the largest column sum of the whole batch, as in the reference; of the heads of
+        each sequence, so that a sequence gets in any batch what it gets alone; or of each matrix.
 
     Raises
     ------
@@ -195,6 +199,7 @@ class NystromformerConfig:
         masking: Any = "transformers",
         pinv_iterations: Any = 6,
         pinv_method: Any = "iterative",
+        pinv_initial: Any = "batch",
         **unknown: Any,
     ) -> None:
         self.vocab_size: int = vocab_size
@@ -228,6 +233,7 @@ class NystromformerConfig:
         self.masking: str = masking
         self.pinv_iterations: int = pinv_iterations
         self.pinv_method: str = pinv_method
+        self.pinv_initial: str = pinv_initial
         self.unknown: dict[str, Any] = unknown
         self.validate()
 

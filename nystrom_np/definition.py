@@ -82,9 +82,9 @@ def nystrom_kernels(query, key, num_landmarks, mask=None):  # (..., L, d) twice 
 @accelerated
 def initial_inverse(a, initial="batch"):  # (..., m, m) → (..., m, m): Aᵀ over its largest column sum
     xp = get_array_module(a)
-    columns = xp.sum(a, axis=-2)  # (..., m)
-    largest = xp.max(columns) if initial == "batch" else xp.max(columns, axis=-1)[..., None, None]
-    return transposed(a) / largest
+    columns = xp.sum(a, axis=-2)  # (..., heads, m); the largest of all, of each sequence's heads, or of each matrix:
+    axes = {"batch": None, "sequence": (-2, -1), "matrix": -1}[initial]
+    return transposed(a) / xp.max(columns, axis=axes, keepdims=True)[..., None]
 
 
 @accelerated
@@ -132,7 +132,7 @@ def is_exact(config, length):  # the reference's rule; and as many landmarks as 
 def inverse(config):  # → a function (..., m, m) → (..., m, m)
     if config.pinv_method == "svd":
         return svd_pinv
-    initial = "matrix" if config.inv_coeff_init_option else "batch"
+    initial = "matrix" if config.inv_coeff_init_option else config.pinv_initial
     return partial(iterative_pinv, iterations=config.pinv_iterations, initial=initial)
 
 

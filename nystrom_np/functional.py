@@ -296,7 +296,7 @@ def nystrom_kernels(
 
 
 def initial_inverse(
-    a: Float[Array, "*batch m m"], initial: Literal["batch", "matrix"] = "batch"
+    a: Float[Array, "*batch m m"], initial: Literal["batch", "sequence", "matrix"] = "batch"
 ) -> Float[Array, "*batch m m"]:
     """First guess of the inverse: Z₀ = Aᵀ / max_j Σᵢ Aᵢⱼ, the largest column sum.
 
@@ -307,9 +307,10 @@ def initial_inverse(
     ----------
     a : array of floats, (..., m, m)
         Row-stochastic, as a softmax leaves it.
-    initial : {"batch", "matrix"}
-        Whether the largest column sum is taken over all matrices (the reference's default, which makes a result
-        depend on the other sequences of its batch) or for each alone (``inv_coeff_init_option=True``).
+    initial : {"batch", "sequence", "matrix"}
+        Over what the largest column sum is taken: over all matrices (the reference's default, which makes a result
+        depend on the other sequences of its batch), over the heads of each sequence, the last axis but two (which
+        gives a sequence what the default gives it alone), or for each matrix (``inv_coeff_init_option=True``).
 
     Returns
     -------
@@ -318,7 +319,7 @@ def initial_inverse(
     Raises
     ------
     ValueError
-        If ``initial`` is neither word.
+        If ``initial`` is none of these words, or "sequence" where there is no axis of heads.
 
     References
     ----------
@@ -331,17 +332,19 @@ def initial_inverse(
     array([[0.3333, 0.6667],
            [0.3333, 0.    ]])
     """
-    _check_initial(initial)
+    _check_initial(a, initial)
     return definition.initial_inverse(a, initial)
 
 
-def _check_initial(initial: object) -> None:
-    if initial not in ("batch", "matrix"):
-        raise ValueError(f"initial must be 'batch' or 'matrix'; found {initial!r}")
+def _check_initial(a: Array, initial: object) -> None:
+    if initial not in ("batch", "sequence", "matrix"):
+        raise ValueError(f"initial must be 'batch', 'sequence' or 'matrix'; found {initial!r}")
+    if initial == "sequence" and a.ndim < 3:
+        raise ValueError(f"initial='sequence' needs matrices of shape (..., heads, m, m); found {tuple(a.shape)}")
 
 
 def iterative_pinv(
-    a: Float[Array, "*batch m m"], iterations: int = 6, initial: Literal["batch", "matrix"] = "batch"
+    a: Float[Array, "*batch m m"], iterations: int = 6, initial: Literal["batch", "sequence", "matrix"] = "batch"
 ) -> Float[Array, "*batch m m"]:
     """Moore–Penrose inverse by matrix products alone: Z ← ¼ Z (13 I − A Z (15 I − A Z (7 I − A Z))).
 
@@ -353,7 +356,7 @@ def iterative_pinv(
         Row-stochastic, as a softmax leaves it.
     iterations : int
         Steps. Six, the paper's choice, leave a visible error where A is ill conditioned.
-    initial : {"batch", "matrix"}
+    initial : {"batch", "sequence", "matrix"}
         As in :func:`initial_inverse`.
 
     Returns
@@ -364,7 +367,7 @@ def iterative_pinv(
     Raises
     ------
     ValueError
-        If ``initial`` is neither word.
+        If ``initial`` is none of these words, or "sequence" where there is no axis of heads.
 
     References
     ----------
@@ -379,7 +382,7 @@ def iterative_pinv(
            [0., 1.]])
     """
     _check_floats(a)
-    _check_initial(initial)
+    _check_initial(a, initial)
     return definition.iterative_pinv(a, iterations, initial)
 
 

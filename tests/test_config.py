@@ -81,6 +81,7 @@ def test_defaults_are_the_reference_code() -> None:
     assert (config.output_attentions, config.output_hidden_states) == (False, False)
     assert (config.return_dict, config.use_return_dict, config.tie_word_embeddings) == (True, True, True)
     assert (config.masking, config.pinv_iterations, config.pinv_method) == ("transformers", 6, "iterative")
+    assert config.pinv_initial == "batch"
     assert (config.id2label, config.label2id) == ({0: "LABEL_0", 1: "LABEL_1"}, {"LABEL_0": 0, "LABEL_1": 1})
 
 
@@ -311,6 +312,7 @@ BOOLEANS = [
     *("inv_coeff_init_option", "output_attentions", "output_hidden_states", "return_dict"),
     "tie_word_embeddings",
 ]
+WORDS = ("masking", "pinv_method", "pinv_initial")
 BAD: list[tuple[str, Any]] = [
     *((name, value) for name in INTEGERS for value in (True, 2.5, "3", [1], 2**31, math.nan)),
     *((name, None) for name in INTEGERS if name != "conv_kernel_size"),
@@ -319,8 +321,8 @@ BAD: list[tuple[str, Any]] = [
     *((name, 1.5) for name in REALS[:2]),
     *((name, 2) for name in REALS[:2]),
     *((name, value) for name in BOOLEANS for value in (0, 1, None, "true")),
-    *((name, value) for name in ("problem_type", "masking", "pinv_method") for value in ("other", 1, [], {})),
-    *((name, None) for name in ("masking", "pinv_method")),
+    *((name, value) for name in ("problem_type", *WORDS) for value in ("other", 1, [], {})),
+    *((name, None) for name in WORDS),
     *(("conv_kernel_size", value) for value in (0, -1, 2, 64)),
     *(("hidden_act", value) for value in ("gelu-new", "", None, 3, ["relu"])),
     *(("pad_token_id", value) for value in (30000, -30001, 1.0, True, "1")),
@@ -333,7 +335,7 @@ BAD: list[tuple[str, Any]] = [
     ("add_cross_attention", True),
     ("pruned_heads", {"0": [1]}),
     ("model_type", "bert"),
-    *((name, np.array([1, 1])) for name in (*INTEGERS, *REALS, *BOOLEANS, "problem_type", "masking", "pinv_method")),
+    *((name, np.array([1, 1])) for name in (*INTEGERS, *REALS, *BOOLEANS, "problem_type", *WORDS)),
     *((name, np.array([1, 1])) for name in ("hidden_act", "pad_token_id", "eos_token_id", "position_embedding_type")),
     *((name, np.array([1, 1])) for name in ("is_decoder", "add_cross_attention", "pruned_heads", "model_type")),
     *(("label2id", value) for value in ({}, {"a": 1}, {"a": 0, "b": 2})),

@@ -72,7 +72,13 @@ def test_an_unknown_initial_value(initial: Any, backend: Backend) -> None:
         (functional.iterative_pinv, (a, 6, initial)),
     ):
         message = complaint(ValueError, function, *arguments)
-        assert message == f"initial must be 'batch' or 'matrix'; found {initial!r}"
+        assert message == f"initial must be 'batch', 'sequence' or 'matrix'; found {initial!r}"
+
+
+def test_a_sequence_needs_an_axis_of_heads(backend: Backend) -> None:
+    a = backend.array(np.eye(2))
+    message = complaint(ValueError, functional.iterative_pinv, a, 6, "sequence")
+    assert message == "initial='sequence' needs matrices of shape (..., heads, m, m); found (2, 2)"
 
 
 @pytest.mark.parametrize(

@@ -161,11 +161,16 @@ def test_multiple_choice(exact: dict[str, Any], backend: Backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "alone", [{"inv_coeff_init_option": True, "masking": "transformers"}, {"masking": "invariant"}]
+    "alone",
+    [
+        {"inv_coeff_init_option": True, "masking": "transformers"},
+        {"pinv_initial": "sequence", "masking": "transformers"},
+        {"masking": "invariant"},
+    ],
 )
 def test_batch_invariance(alone: dict[str, Any], backend: Backend) -> None:
-    """With each matrix's own initial value, or invariant masking, a sequence's outputs do not depend on its
-    batch: no formula of the paper has a batch axis.
+    """With each matrix's own initial value, or each sequence's, or invariant masking, a sequence's outputs do not
+    depend on its batch: no formula of the paper has a batch axis.
     """
 
     @cases(10)

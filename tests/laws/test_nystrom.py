@@ -142,6 +142,10 @@ def test_initial_inverse(backend: Backend) -> None:
         alone = backend.numpy(initial_inverse(backend.array(a), "matrix"))
         for matrix, z in zip(a, alone, strict=True):
             assert_close(z, matrix.T / np.linalg.norm(matrix, 1), 8 * EPS)
+        several = np.stack([a, a[::-1] / 2.0])  # two sequences, and what each gets alone
+        found = backend.numpy(initial_inverse(backend.array(several), "sequence"))
+        for sequence, z in zip(several, found, strict=True):
+            assert_close(z, backend.numpy(initial_inverse(backend.array(sequence))), 8 * EPS)
 
     law()
 
