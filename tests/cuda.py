@@ -82,7 +82,7 @@ def stand_in() -> Iterator[ModuleType]:
     )
     pool = SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 1000)
     cupy.get_default_memory_pool, cupy.__version__ = lambda: pool, "0.0"
-    cupy.fuse = lambda function: function
+    cupy.fuse = lambda kernel_name: lambda function: function
     cupyx.empty_pinned, cupyx.scipy, cupyx_scipy.special = empty_pinned, cupyx_scipy, strict.special
     modules = {"cupy": cupy, "cupyx": cupyx, "cupyx.scipy": cupyx_scipy, "cupyx.scipy.special": strict.special}
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ take, are compared with what the package's code says.
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,29 +186,47 @@ def fused() -> Iterator[tuple[str, str, int, int]]:
                 yield module, node.name, len(node.args.args) - numbers, numbers
 
 
+FUSED = list(fused())
+
+
 def test_every_fused_formula_is_found() -> None:
-    names = {name for _, name, _, _ in fused()}
+    names = {name for _, name, _, _ in FUSED}
     assert {"gelu", "gelu_new", "laplace", "_exponentials", "_shares", "_scale_and_shift"} <= names
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize(("module", "name", "arrays", "numbers"), list(fused()))
-def test_formulas_are_traced(module: str, name: str, arrays: int, numbers: int, dtype: str) -> None:
-    """``cupy.fuse`` can turn each formula into one kernel: it traces the formula before it needs a GPU."""
+def traced(module: str, name: str, arrays: int, numbers: int, dtype: str) -> tuple[Any, list[Any]]:
+    """The kernel that a formula becomes for arrays of a dtype, and those arrays: traced, not compiled."""
     try:
         have_gpu = cupy.cuda.runtime.getDeviceCount() > 0
     except cupy.cuda.runtime.CUDARuntimeError:
         have_gpu = False
     if have_gpu:
         pytest.skip("there is a GPU: the laws run the kernel itself")
-    # the formula, without fuse and without run-time type checks
-    fusion = cupy.fuse(inspect.unwrap(getattr(importlib.import_module(module), name)))
+    made, fuse = [], cupy.fuse
     wide = "float32" if dtype == "float16" else dtype  # what stands beside half precision
-    others = [unallocated((2, 1), wide) for _ in range(arrays - 1)]
-    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # traced, and only then stopped by the missing GPU
-        fusion(unallocated((2, 3), dtype), *others, *[0.5] * numbers)
-    assert fusion.new_fusion is None
-    assert len(fusion._memo) == 1
+    given = [unallocated((2, 3), dtype), *(unallocated((2, 1), wide) for _ in range(arrays - 1)), *[0.5] * numbers]
+
+    def noted(**options: Any) -> Any:
+        return lambda formula: made.append(fuse(**options)(formula)) or made[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cupy, "fuse", noted)
+        with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # stopped by the missing GPU when it is to be run
+            getattr(importlib.import_module(module), name)(*given)
+    assert made[0].new_fusion is None
+    [(kernel, _)] = made[0]._memo.values()
+    return kernel, given
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(("module", "name", "arrays", "numbers"), FUSED, ids=[entry[1] for entry in FUSED])
+def test_formulas_are_traced(module: str, name: str, arrays: int, numbers: int, dtype: str) -> None:
+    """``cupy.fuse`` can turn each formula into one kernel, which computes in float32 unless given float64."""
+    kernel, _ = traced(module, name, arrays, numbers, dtype)
+    assert kernel.name.startswith("fused_")  # a name that C has already, as tanh, would not compile
+    declared = set(re.findall(r"^(?:const )?(\w+) v\d+(?: = (.*))?;", kernel.operation, re.MULTILINE))
+    computed = {found for found, constant in declared if not constant}
+    assert ("double" in computed) == (dtype == "float64") or not computed
 
 
 def test_stand_in_has_nothing_that_cupy_lacks() -> None:

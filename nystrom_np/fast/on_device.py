@@ -73,7 +73,8 @@ def fused(formula: Callable[..., Any]) -> Callable[..., Any]:
     The arrays broadcast to the first; a formula may write to it and return nothing.
     """
     as_written = unwrap(formula)  # without run-time type checks: a tracer has no shape to check
-    kernel = cache(lambda fuse: fuse(as_written))
+    name = f"fused_{as_written.__name__.strip('_<>')}"  # of its own: C has a function tanh already
+    kernel = cache(lambda fuse: fuse(kernel_name=name)(as_written))
 
     def run(x: Array, *others: Any) -> Any:
         fuse = getattr(get_array_module(x), "fuse", None)  # which the tests' stand-in for CuPy need not have
@@ -83,7 +84,7 @@ def fused(formula: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def elementwise(formula: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Make a formula of one array one kernel, its result in the array's dtype.
+    """Make a formula of one array one kernel, its result in the array's dtype; half precision is computed in float32.
 
     Examples
     --------
@@ -91,8 +92,14 @@ def elementwise(formula: Callable[[Array], Array]) -> Callable[[Array], Array]:
     >>> elementwise(lambda x: x * x)(np.arange(3.0))
     array([0., 1., 4.])
     """
-    kernel = fused(formula)
-    return lambda x: kernel(x).astype(x.dtype, copy=False)
+    as_written, widen = unwrap(formula), unwrap(wide)
+
+    @wraps(as_written)
+    def in_single_precision(x: Array) -> Array:
+        return as_written(widen(x)).astype(x.dtype)
+
+    del in_single_precision.__wrapped__  # what is fused is this function
+    return fused(in_single_precision)
 
 
 def linear(
