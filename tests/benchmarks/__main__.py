@@ -28,6 +28,8 @@ from tests.benchmarks.plots import draw_plots
 from tests.benchmarks.report import document
 from tests.benchmarks.rivals import NAMES, RivalFailed, Rivals
 
+REST_ON_A_GPU = 0.02
+"""Seconds between two contestants there: no threads of the host go on spinning."""
 PRECISIONS = ("float32", "tf32", "float16")
 DOCS = ROOT / "docs"
 
@@ -74,6 +76,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="*",
         choices=list(NAMES),
         help="all by default, with --quick none; nothing after it: none",
+    )
+    parser.add_argument(
+        "--rivals-python",
+        type=Path,
+        metavar="FILE",
+        help="a Python that has torch and transformers; by default an environment is made",
     )
     parser.add_argument(
         "--docs",
@@ -126,6 +134,8 @@ def stored(options: argparse.Namespace) -> dict[str, Any]:
 def measure(options: argparse.Namespace, results: dict[str, Any], known: dict[str, Any]) -> list[dict[str, Any]]:
     """Measure the cases that are asked for; store each as soon as it is there."""
     sizes = QUICK if options.quick else FULL
+    if options.device != "cpu":
+        sizes = replace(sizes, rest=min(sizes.rest, REST_ON_A_GPU))
     if options.rounds is not None:
         sizes = replace(sizes, rounds=options.rounds)
     names = [name for name in known if not options.case or name in options.case]
@@ -135,7 +145,13 @@ def measure(options: argparse.Namespace, results: dict[str, Any], known: dict[st
     results["machine"] = machine(options.device)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Rivals(options.rivals if names else [], thread_count(), options.device, precision) as rivals,
+        Rivals(
+            options.rivals if names else [],
+            thread_count(),
+            options.device,
+            precision,
+            interpreter=options.rivals_python,
+        ) as rivals,
     ):
         results["versions"] = {**results["versions"], **versions(options.device), **rivals.versions}
         bench = Bench(sizes, rivals, Path(folder), options.device, precision)
@@ -166,6 +182,7 @@ def in_a_process(options: argparse.Namespace, precision: str) -> list[dict[str, 
     """Measure on the GPU in one precision: CuPy decides about TF32 once in a process."""
     command = [sys.executable, "-m", "tests.benchmarks", "--device", options.device, "--precision", precision]
     command += ["--json", str(options.json), "--rivals", *options.rivals]
+    command += ["--rivals-python", str(options.rivals_python)] if options.rivals_python else []
     command += ["--case", *options.case] if options.case else []
     command += ["--rounds", str(options.rounds)] if options.rounds else []
     command += [flag for flag, wanted in (("--quick", options.quick), ("--resume", options.resume)) if wanted]

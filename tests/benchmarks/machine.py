@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,18 @@ def driver() -> str:
 def versions(device: str) -> dict[str, str]:
     """This package, Python and the packages that it runs on."""
     told = {"nystrom_np": __version__, "Python": platform.python_version()}
-    told |= {name: version(name) for name in PACKAGES}
+    told |= {name: installed(name) for name in PACKAGES}
     if device != "cpu":
         told["cupy"] = array_module_of(device).__version__
     return told
+
+
+def installed(package: str) -> str:
+    """The version of a package, or that it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def cpu_model() -> str:
@@ -74,8 +82,10 @@ def cpu_model() -> str:
 
 def blas() -> str:
     """The library that computes NumPy's matrix products, with its threads."""
-    from threadpoolctl import threadpool_info
-
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown"
     np.ones((2, 2)) @ np.ones((2, 2))
     found = {
         f"{library['internal_api']} {library['version']}, {library.get('architecture', 'unknown')} kernels, "

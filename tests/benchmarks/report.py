@@ -290,10 +290,10 @@ def gpu_section(gpu: Results) -> str:
         rows = [(case.title, *empty) for case in ON_A_GPU.values()]
         rows.append(("attention alone, to n=131,072", *empty))
         return (
-            f"{title}\nNot measured: no GPU was at hand. `python -m tests.benchmarks --device cuda --json "
-            "FILE --docs`, "
-            "with the FILE of the figures above, fills this in: float32 without TF32, TF32, and float16.\n\n"
-            + table(ON_A_GPU_HEAD, rows)
+            f"{title}\nNot measured: no GPU was at hand. `python -m tests.gpu --output FOLDER` measures it within nine "
+            "minutes, and adds it to the figures above if they are in `FOLDER/benchmarks.json`: float32 without TF32, "
+            "float16, and TF32. `python -m tests.benchmarks --json FOLDER/benchmarks.json --resume --docs` then fills "
+            "this in.\n\n" + table(ON_A_GPU_HEAD, rows)
         )
     parts = [title]
     for precision, told in gpu.items():

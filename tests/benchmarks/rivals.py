@@ -51,6 +51,7 @@ class Rivals:
     absent: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     interpreter: Path | None = None
+    """Whose PyTorch and transformers are used; by default those of an environment that is made if it is missing."""
 
     def __enter__(self) -> Rivals:
         self._stack = ExitStack()
@@ -58,7 +59,7 @@ class Rivals:
         if not self.contestants:
             return self
         try:
-            self.interpreter, reason = environment.python()
+            self.interpreter, reason = (self.interpreter, None) if self.interpreter else environment.python()
         except ReferenceUnavailable as error:
             self.absent = dict.fromkeys(self.contestants, str(error))
             self.contestants = ()

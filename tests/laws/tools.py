@@ -1,6 +1,7 @@
 """What the laws share: a few strategies beside those of ``nystrom_np.testing``, and exact comparisons."""
 
 import math
+import os
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,6 +13,9 @@ from nystrom_np.fast.on_numpy import attention, rows
 from nystrom_np.testing import arrays
 
 FLOATS = ("float64", "float32", "float16")
+
+MOST_CASES = int(os.environ.get("NYSTROM_NP_MOST_CASES", "1000"))
+"""What bounds the cases of a law where time is short, as on a GPU that is borrowed for minutes."""
 
 shapes = st.sampled_from([(1,), (4,), (7,), (1, 1), (2, 3), (3, 1), (5, 4), (2, 3, 4), (2, 1, 2, 3)])
 
@@ -28,7 +32,9 @@ def eps(dtype: Any) -> float:
 
 def cases(number: int) -> Any:
     """How many cases a law draws: the more it could depend on, the more."""
-    return settings(max_examples=number, phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink))
+    return settings(
+        max_examples=min(number, MOST_CASES), phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+    )
 
 
 def exponential_is(patch: pytest.MonkeyPatch, base_two: bool) -> None:

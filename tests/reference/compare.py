@@ -75,10 +75,17 @@ def assert_agree(
         ours = actual[name]
         assert ours.shape == array.shape, name
         assert ours.dtype == dtype, name
-        limit = FLOAT64_TOLERANCE
-        if dtype == "float32":
-            limit = max(FLOAT32_FACTOR * float32_distance[name], FLOAT32_FLOOR)
-        elif dtype == "float16":
-            theirs = (float16_distance or {}).get(name, FLOAT16_ROUNDING * float32_distance[name])
-            limit = max(FLOAT16_FACTOR * theirs, FLOAT16_FLOOR)
+        limit = allowed(name, dtype, float32_distance, float16_distance)
         np.testing.assert_allclose(ours.astype(np.float64), array, rtol=0.0, atol=limit, err_msg=name)
+
+
+def allowed(
+    name: str, dtype: str, float32_distance: Mapping[str, float], float16_distance: Mapping[str, float] | None = None
+) -> float:
+    """How far an output of a dtype may be from what the reference computed in float64."""
+    if dtype == "float32":
+        return max(FLOAT32_FACTOR * float32_distance[name], FLOAT32_FLOOR)
+    if dtype == "float16":
+        theirs = (float16_distance or {}).get(name, FLOAT16_ROUNDING * float32_distance[name])
+        return max(FLOAT16_FACTOR * theirs, FLOAT16_FLOOR)
+    return FLOAT64_TOLERANCE
