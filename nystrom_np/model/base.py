@@ -250,9 +250,19 @@ class NystromformerPreTrainedModel:
 
     def _alone(self) -> Any:
         """The same model with padding left out, whatever its own configuration does with it."""
-        config = copy.deepcopy(self.config)
-        config.masking = "invariant"
-        return type(self)(config, parameters=self._parameters)
+        return self.configured(masking="invariant")
+
+    def configured(self, **fields: Any) -> Any:
+        """Return the model with fields of its configuration changed, over the same parameters.
+
+        Fields that say how to compute, such as ``masking`` or ``pinv_iterations``. A ValueError if one is wrong.
+        """
+        other = copy.copy(self)
+        other.config = copy.copy(self.config)
+        for name, value in fields.items():
+            setattr(other.config, name, value)
+        other.config.validate()
+        return other
 
     def eval(self) -> Any:
         """Return the model itself: there is no dropout to switch off."""

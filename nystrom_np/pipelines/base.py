@@ -13,7 +13,7 @@ import numpy as np
 from nystrom_np.array_module import to_numpy
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.functional import softmax
-from nystrom_np.model.prediction import split
+from nystrom_np.model.prediction import batches, split, start_return
 from nystrom_np.tokenization import NystromformerTokenizer, whole_characters
 
 __all__ = ["Pipeline", "PipelineOptions", "trained_length"]
@@ -51,6 +51,10 @@ def trained_length(config: NystromformerConfig) -> int | None:
         return None
     landmarks = config.num_landmarks
     return landmarks * (config.segment_means_seq_len // landmarks) or None
+
+
+ALONE = {"batch": "sequence", "sequence": "sequence", "matrix": "matrix"}
+"""The initial value of the inverse with which a sequence gets in a batch what it gets alone."""
 
 
 @dataclass(frozen=True)
@@ -247,31 +251,43 @@ class Pipeline(Generic[Options]):
         return {name: row for name, row in values.items() if name in self.tokenizer.model_input_names}
 
     def _outputs(self, encodings: Iterator[Encoding], batch_size: int) -> Iterator[Any]:
-        """Run the model over sequences; each output is that of its sequence alone.
+        """Run the model over sequences, several at a time; each output is that of its sequence alone.
 
-        Of several at a time, if they may be: padding that a call asked for has its influence, as padding to the
-        trained length has, and with the original initial value of the inverse the others of a batch have.
+        Padding that a call asked for has its influence, as padding to the trained length has; all other sequences are
+        run without any.
         """
         length = trained_length(self.model.config)
-        for alone, group in groupby(encodings, lambda row: length is not None or self._is_padded(row)):
-            if alone:
-                yield from (self._run_alone(row, length or 0) for row in group)
+        for padded, group in groupby(encodings, lambda row: length is not None or self._is_padded(row)):
+            if padded:
+                for rows in batches(group, 1 if self.model.choices else batch_size):
+                    yield from self._run_padded(rows, length or 0)
             else:
                 yield from self.model.predict(group, batch_size, progress=False)
 
     def _is_padded(self, row: Encoding) -> bool:
         return not self.model.choices and 0 in row.get("attention_mask", ())
 
-    def _run_alone(self, row: Encoding, length: int) -> Any:
-        """Run the model over one sequence, filled up to a length; the output is without what was filled up."""
+    def _run_padded(self, rows: list[Encoding], length: int) -> Iterator[Any]:
+        """Run the model over sequences filled up to a length; the outputs are without what was filled up."""
+        filled = [self._filled(row, length) for row in rows]
+        if self.model.choices:
+            yield from (self.model(**_stacked([row]), return_dict=True) for row, _ in filled)
+            return
+        alone = self.model.configured(pinv_initial=ALONE[self.model.config.pinv_initial])
+        records: dict[int, Any] = {}
+        numbers = sorted(range(len(filled)), key=lambda number: filled[number][1].size)
+        for _, group in groupby(numbers, lambda number: filled[number][1].size):
+            together = list(group)
+            record = start_return(alone(**_stacked([filled[i][0] for i in together]), return_dict=True))()
+            own = np.stack([filled[i][1] for i in together])
+            records |= dict(zip(together, split(record, own, alone.config, alone.per_token), strict=True))
+        yield from (records[number] for number in range(len(filled)))
+
+    def _filled(self, row: Encoding, length: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return a sequence filled up to a length, and a mask of the tokens that it had before."""
         own = np.ones(np.shape(row["input_ids"]), np.int64)
-        row = {"attention_mask": own, **row}
-        arguments = {name: self._padded(name, values, length)[None] for name, values in row.items()}
-        record = self.model(**arguments, return_dict=True)
-        if not self.model.choices:
-            own = self._padded("attention_mask", own, length)[None]
-            [record] = split(record, own, self.model.config, self.model.per_token)
-        return record
+        filled = {name: self._padded(name, array, length) for name, array in {"attention_mask": own, **row}.items()}
+        return filled, self._padded("attention_mask", own, length)
 
     def _padded(self, name: str, row: Any, length: int) -> np.ndarray:
         array = np.asarray(row)
@@ -280,6 +296,10 @@ class Pipeline(Generic[Options]):
         width = [(0, 0)] * (array.ndim - 1) + [(0, missing) if at_the_end else (missing, 0)]
         fill = (self.tokenizer.pad_token_id or 0) if name == "input_ids" else 0
         return np.pad(array, width, constant_values=fill)
+
+
+def _stacked(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def probabilities(logits: Any) -> np.ndarray:
