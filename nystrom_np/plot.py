@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nystrom_np.array_module import Array, move_like, to_numpy
+from nystrom_np.config import NystromformerConfig
 from nystrom_np.definition import inverse, project
 from nystrom_np.files import replacing
 from nystrom_np.functional import nystrom_attention_matrix, softmax_attention_matrix
@@ -83,7 +84,7 @@ def compare_attention(
     config = model.config
     layer = _checked("layer", config.num_hidden_layers - 1 if layer is None else layer, config.num_hidden_layers)
     heads = slice(None) if head is None else _checked("head", head, config.num_attention_heads)
-    ids, mask = _inputs(model, tokenizer, text)
+    ids, mask = padded_ids(model, tokenizer, text)
     if len(mask) <= config.num_landmarks:
         counts = f"{config.num_landmarks} landmarks for {len(mask)} tokens"
         raise ValueError(f"{counts} approximate nothing: take fewer landmarks (num_landmarks) or a longer text")
@@ -147,8 +148,19 @@ def _checked(name: str, value: int, count: int) -> int:
     return value
 
 
-def _inputs(model: Any, tokenizer: NystromformerTokenizer, text: str) -> tuple[list[int], list[int]]:
-    """Return the ids and the mask of a text, padded to the length that the model was trained with."""
+def padded_ids(model: Any, tokenizer: NystromformerTokenizer, text: str) -> tuple[list[int], list[int]]:
+    """Return the ids and the mask of a text, padded to the length that the model was trained with.
+
+    Examples
+    --------
+    >>> from nystrom_np import NystromformerModel
+    >>> from nystrom_np.pipelines.loading import shipped_weights
+    >>> folder = shipped_weights() / "masked-lm"
+    >>> tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    >>> ids, mask = padded_ids(NystromformerModel.from_pretrained(folder), tokenizer, "A dog runs.")
+    >>> len(ids), sum(mask)
+    (64, 7)
+    """
     limit = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     length = trained_length(model.config)
     encoding = tokenizer(text, truncation=True, max_length=limit, return_attention_mask=True)
@@ -157,17 +169,35 @@ def _inputs(model: Any, tokenizer: NystromformerTokenizer, text: str) -> tuple[l
     return encoding.input_ids, encoding.attention_mask
 
 
-def _matrices(
-    model: Any, x: Float[Array, "1 length dim"], mask: np.ndarray, layer: int
-) -> tuple[Float[Array, "1 heads length length"], Float[Array, "1 heads length length"]]:
-    """Both attention matrices of a layer whose input is x."""
-    config = model.config
-    p = tree(model.state_dict())["encoder"]["layer"][str(layer)]["attention"]["self"]
+def queries_and_keys(
+    p: Any, config: NystromformerConfig, x: Float[Array, "1 length dim"], mask: np.ndarray, layer: int
+) -> tuple[Float[Array, "1 heads length width"], Float[Array, "1 heads length width"], Array]:
+    """Return the queries and keys of a layer whose input is x, as attention takes them, and the mask of its keys.
+
+    Examples
+    --------
+    >>> from nystrom_np import NystromformerModel
+    >>> model = NystromformerModel(NystromformerConfig(hidden_size=8, num_attention_heads=2, num_hidden_layers=1))
+    >>> x, mask = np.ones((1, 3, 8), np.float32), np.ones(3, bool)
+    >>> query, key, keys = queries_and_keys(tree(model.state_dict()), model.config, x, mask, layer=0)
+    >>> query.shape, key.shape, keys.shape
+    ((1, 2, 3, 4), (1, 2, 3, 4), (1, 1, 1, 3))
+    """
+    p = p["encoder"]["layer"][str(layer)]["attention"]["self"]
     query, key, _ = project(p, config, x.astype("float32") if x.dtype == "float16" else x)
     keys = move_like(mask, x)[None, None, None]
     if config.masking == "original":  # that masking sets padding to zero before landmarks are computed
         not_padding = keys.swapaxes(-1, -2).astype(query.dtype)
         query, key = query * not_padding, key * not_padding
+    return query, key, keys
+
+
+def _matrices(
+    model: Any, x: Float[Array, "1 length dim"], mask: np.ndarray, layer: int
+) -> tuple[Float[Array, "1 heads length length"], Float[Array, "1 heads length length"]]:
+    """Both attention matrices of a layer whose input is x."""
+    config = model.config
+    query, key, keys = queries_and_keys(tree(model.state_dict()), config, x, mask, layer)
     dense = softmax_attention_matrix(query, key, keys)
     return dense, nystrom_attention_matrix(query, key, config.num_landmarks, keys, inverse(config))
 

@@ -26,6 +26,7 @@ DIRECTIVES = {
     "picture",
     "diagram",
     "public-names",
+    "explorer",
     "gain",
     "gains",
     "toctree",

@@ -56,6 +56,7 @@ ROOMS = [
     "pipelines",
     "embed",
     "plot",
+    "explore",
     "testing",
     "demo",
     "cli",

@@ -356,8 +356,8 @@ def test_half_of_a_character_in_an_input(half: str) -> None:
 def test_a_picture_needs_no_names_of_inputs(weights: Path) -> None:
     """A tokenizer that names no mask gives one where it is asked for."""
     from nystrom_np import NystromformerTokenizer
-    from nystrom_np.plot import _inputs
+    from nystrom_np.plot import padded_ids
 
     tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm", model_input_names=["input_ids"])
-    ids, mask = _inputs(dense("fill-mask").model, tokenizer, "a house")
+    ids, mask = padded_ids(dense("fill-mask").model, tokenizer, "a house")
     assert (ids, mask) == ([2, 7, 888, 3], [1] * 4)

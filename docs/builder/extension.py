@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from docs.builder import blocks, diagram, pictures, sources
 from docs.builder.blocks import DOCS
-from nystrom_np import functional
+from nystrom_np import explore, functional
 from tests.benchmarks import twins
 
 MARKED = ("nystrom_np.definition", "nystrom_np.activations")
@@ -193,6 +193,15 @@ class Diagram(SphinxDirective):
         return [nodes.raw("", diagram.data_flow(), format="html")]
 
 
+class Explorer(SphinxDirective):
+    """The explorer, whose parts are the package's, and whose data ``python -m docs`` has put beside the other files."""
+
+    def run(self) -> list[nodes.Node]:
+        page = '<link rel="stylesheet" href="_static/explorer/explore.css">' + explore.part("explore.html")
+        scripts = "".join(f'<script defer src="_static/explorer/{name}.js"></script>' for name in ("data", "explore"))
+        return [nodes.raw("", page + scripts, format="html")]
+
+
 class PublicNames(SphinxDirective):
     """A list of every public function and class, each with its summary and a link to its reference."""
 
@@ -267,6 +276,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "picture": Picture,
         "diagram": Diagram,
         "public-names": PublicNames,
+        "explorer": Explorer,
     }.items():
         app.add_directive(name, directive)
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))

@@ -19,6 +19,7 @@ PUBLIC_MODULES = (
     "nystrom_np.convert",
     "nystrom_np.embed",
     "nystrom_np.plot",
+    "nystrom_np.explore",
     "nystrom_np.testing",
 )
 """Whose ``__all__`` is what users call."""

@@ -26,6 +26,7 @@ from nystrom_np.cli.checks import add_demo, add_verify
 from nystrom_np.cli.common import BROKEN_PIPE, INTERRUPTED, WRONG, Parser
 from nystrom_np.cli.conversion import add_convert
 from nystrom_np.cli.embedding import add_embed
+from nystrom_np.cli.exploring import add_explore
 from nystrom_np.cli.inspection import add_inspect
 from nystrom_np.cli.plotting import add_plot
 
@@ -44,6 +45,7 @@ COMMANDS = (
     add_convert,
     add_embed,
     add_plot,
+    add_explore,
 )
 
 
