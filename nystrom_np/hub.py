@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from nystrom_np.files import read_weight_map
+from nystrom_np.hub_guard import watching
 
 __all__ = ["local_folder"]
 
@@ -68,7 +69,7 @@ def local_folder(
         (PermissionError), or is not in the cache and cannot be fetched (ConnectionError). If the repository has its
         weights only as a pickle, the message names the command that converts it.
     ValueError
-        If the index of several weight files is damaged.
+        If the index of several weight files is damaged, or the revision is no name.
 
     Examples
     --------
@@ -110,6 +111,9 @@ class _Repository:
         part = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
         if not isinstance(name, str) or not re.fullmatch(f"{part}/{part}", name) or Path(name).exists():
             return None
+        # It becomes the name of a file in the cache. No branch has one that is refused here: Git does not allow it.
+        if revision is not None and re.search(r"[\x00-\x20\\:?*]|\.\.|^/|//|/$|(^|/)\./|^\.?$", revision):
+            raise ValueError(f"revision must be the name of a branch or tag, or a commit; found {revision!r:.80}")
         return cls(name, revision, None if cache_dir is None else Path(cache_dir), local_files_only)
 
     def fetch(self, *files: str) -> Path:
@@ -126,8 +130,8 @@ class _Repository:
         )
 
         try:
-            return Path(
-                snapshot_download(
+            with watching():
+                folder = snapshot_download(
                     self.name,
                     revision=self.revision,
                     cache_dir=self.cache_dir,
@@ -135,7 +139,7 @@ class _Repository:
                     allow_patterns=[glob.escape(file) for file in files],
                     tqdm_class=_late_bar(),
                 )
-            )
+            return Path(folder)
         except LocalEntryNotFoundError as error:
             self._refuse_unreachable(files[0], error.__cause__ or error)
         except GatedRepoError:
@@ -155,7 +159,8 @@ class _Repository:
         if self.local_files_only:
             self._refuse_unreachable(file)
         try:
-            listed = HfApi().list_repo_files(self.name, revision=self.revision)
+            with watching():
+                listed = HfApi().list_repo_files(self.name, revision=self.revision)
         except Exception as error:  # whichever it is: the repository cannot be asked
             self._refuse_unreachable(file, error)
         pickles = [pickle for pickle in PICKLES if pickle in listed]

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 from huggingface_hub import constants
@@ -26,6 +27,12 @@ class Hub:
         Repositories that need a token.
     broken : set of str
         Files whose download breaks off.
+    lies : dict of str to object
+        What is said in place of the truth: headers of files by their names; ``sha``, and each file's ``oid``, ``path``
+        or ``lfs``, in listings.
+    faults : dict of str to object
+        How a kind of request fails, "HEAD", "resolve", "revision" or "tree": a status of HTTP, "close" for a connection
+        that is closed, "silent" for no answer.
     requests : list of str
         "HEAD owner/name revision file" in order; for what is known of all files, "GET owner/name revision".
     """
@@ -33,8 +40,11 @@ class Hub:
     folders: dict[tuple[str, str], Path] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
+    lies: dict[str, Any] = field(default_factory=dict)
+    faults: dict[str, int | str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     endpoint: str = ""
+    hanging: Event = field(default_factory=Event)
 
     def add(self, name: str, folder: Path, revision: str = "main") -> str:
         """Serve a folder as a revision of a repository; return its commit."""
@@ -51,14 +61,15 @@ def commit_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def listing(name: str, folder: Path, kind: str) -> bytes:
+def listing(name: str, folder: Path, kind: str, lies: dict[str, Any]) -> bytes:
     """What the Hub's API tells of a repository, or of its tree of files."""
+    told_of_files = {key: lies[key] for key in ("path", "oid", "lfs", "xetHash") if key in lies}
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if kind == "tree":
         rows = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name} for path in files]
-        return json.dumps(rows).encode()
-    siblings = [{"rfilename": path.name} for path in files]
-    told = {"id": name, "sha": commit_of(folder), "siblings": siblings}
+        return json.dumps([row | told_of_files for row in rows]).encode()
+    siblings = [{"rfilename": lies.get("path", path.name)} for path in files]
+    told = {"id": name, "sha": lies.get("sha", commit_of(folder)), "siblings": siblings}
     return json.dumps(told | {"private": False, "downloads": 0, "likes": 0, "tags": []}).encode()
 
 
@@ -79,13 +90,21 @@ def serving() -> Iterator[Hub]:
         def log_message(self, *_: object) -> None:
             pass
 
-        def answer(self) -> None:
+        def answer(self) -> object:
             route = r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(resolve|revision|tree)/([^/?]+)/?([^/?]*)(?:\?.*)?"
             found = re.fullmatch(route, self.path)
             if found is None:
                 return self.send(404, {})
             name, kind, revision, file = found.groups()
             hub.requests.append(f"{self.command} {name} {revision} {file}".rstrip())
+            fault = hub.faults.get(self.command) or hub.faults.get(kind)
+            if fault == "silent":
+                hub.hanging.wait(60)
+            if fault in ("close", "silent"):
+                self.close_connection = True
+                return None
+            if fault:
+                return self.send(int(fault), {"Retry-After": "9999"})
             if not any(name == known for known, _ in hub.folders):
                 return self.send(401, {"X-Error-Code": "RepoNotFound"})
             if name in hub.gated and kind == "resolve":
@@ -94,13 +113,14 @@ def serving() -> Iterator[Hub]:
                 return self.send(404, {"X-Error-Code": "RevisionNotFound"})
             folder = hub.folders[name, revision]
             if kind != "resolve":
-                return self.send(200, {"Content-Type": "application/json"}, listing(name, folder, kind))
+                return self.send(200, {"Content-Type": "application/json"}, listing(name, folder, kind, hub.lies))
             commit = {"X-Repo-Commit": commit_of(folder)}
             if not (folder / file).is_file():
                 return self.send(404, {"X-Error-Code": "EntryNotFound", **commit})
             content = (folder / file).read_bytes()
             etag = hashlib.sha1(content).hexdigest()
-            return self.send(200, {"ETag": f'"{etag}"', **commit}, content, breaks=file in hub.broken)
+            told = {"ETag": f'"{etag}"', **commit} | {k: v for k, v in hub.lies.items() if k[0].isupper()}
+            return self.send(200, told, content, breaks=file in hub.broken)
 
         def send(self, status: int, headers: dict[str, str], content: bytes = b"", breaks: bool = False) -> None:
             self.send_response(status)
@@ -119,6 +139,7 @@ def serving() -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.hanging.set()
         server.shutdown()
         server.server_close()
         thread.join()

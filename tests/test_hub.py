@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, get_hf_file_metadata
 from safetensors.numpy import load_file, save_file
 
 from nystrom_np import (
@@ -20,6 +20,7 @@ from nystrom_np import (
     NystromformerForMaskedLM,
     NystromformerModel,
     NystromformerTokenizer,
+    hub_guard,
 )
 from tests.hub_server import Hub, ask_at, serving
 
@@ -241,6 +242,114 @@ def test_a_download_that_breaks_off_is_an_error_and_is_taken_up_again(
     hub.broken.clear()
     model = NystromformerForMaskedLM.from_pretrained(NAME, **where)
     assert_same(model, NystromformerForMaskedLM.from_pretrained(checkpoint))
+
+
+ESCAPES = ["../../../OUT", "/tmp/OUT", "..", ".", "a/b", "a\\b", "C:OUT", "a b", "", "x" * 300, '"../OUT"', 'W/"/OUT"']
+
+
+@pytest.mark.parametrize("name", ["ETag", "X-Linked-Etag", "X-Repo-Commit", "X-Xet-Hash"])
+def test_what_a_server_says_becomes_no_name_elsewhere(
+    hub: Hub, checkpoint: Path, where: dict[str, Any], name: str
+) -> None:
+    hub.add(NAME, checkpoint)
+    before = set(where["cache_dir"].parent.rglob("*"))
+    for lie in ESCAPES:
+        hub.lies[name] = lie
+        said = f"the server's {name} is '.*', which is no plain name"
+        fails(NystromformerConfig.from_pretrained, OSError, said, **where)
+    made = set(where["cache_dir"].parent.rglob("*")) - before
+    assert all(where["cache_dir"] in (path, *path.parents) for path in made)
+    assert not any(path.is_file() for path in where["cache_dir"].rglob("blobs/**/*"))
+
+
+@pytest.mark.parametrize("lies", [{"sha": 0}, {"oid": 0}, {"lfs": 0}, {"xetHash": 0}], ids=str)
+def test_what_a_server_lists_becomes_no_name_elsewhere(
+    hub: Hub, checkpoint: Path, where: dict[str, Any], lies: dict[str, Any]
+) -> None:
+    hub.add(NAME, checkpoint)
+    [key] = lies
+    for lie in ("../../../OUT", "/tmp/OUT", "a\\b", 7, ["a"]):
+        hub.lies = {key: {"oid": lie, "size": 1, "pointerSize": 1} if key == "lfs" else lie}
+        said = f"the server's {key.replace('lfs', 'oid')} is .*, which is no plain name"
+        fails(NystromformerConfig.from_pretrained, OSError, said, **where)
+    assert set(where["cache_dir"].parent.iterdir()) <= {checkpoint, where["cache_dir"]}
+
+
+def test_files_that_nobody_asked_for_are_not_fetched(hub: Hub, checkpoint: Path, where: dict[str, Any]) -> None:
+    hub.add(NAME, checkpoint)
+    hub.lies["path"] = "../../../config.json"
+    fails(NystromformerConfig.from_pretrained, OSError, "has no config.json", **where)
+    assert not any("resolve" in request or request.endswith("json") for request in hub.requests)
+
+
+@pytest.mark.parametrize("etag", ['"abc-5"', 'W/"00ff"', "00ff", '"a.b_c"'])
+def test_etags_that_servers_do_send(hub: Hub, checkpoint: Path, where: dict[str, Any], etag: str) -> None:
+    hub.add(NAME, checkpoint)
+    hub.lies["ETag"] = etag
+    NystromformerConfig.from_pretrained(NAME, **where)
+
+
+@pytest.mark.parametrize("revision", ["../../x", "/x", "a/../b", "..", ".", "", "a//b", "a/", "a\\b", "C:x", "a\0b"])
+def test_a_revision_is_a_name(hub: Hub, checkpoint: Path, where: dict[str, Any], revision: str) -> None:
+    hub.add(NAME, checkpoint)
+    with pytest.raises(ValueError, match="revision must be the name of a branch or tag, or a commit; found"):
+        NystromformerConfig.from_pretrained(NAME, revision=revision, **where)
+    assert hub.requests == []
+
+
+FAULTS = [
+    {"HEAD": "close", "GET": "close"},
+    {"HEAD": 500, "GET": 500},
+    *({kind: fault} for kind in ("HEAD", "resolve", "revision", "tree") for fault in ("close", 500, 429)),
+]
+
+
+@pytest.mark.parametrize("faults", FAULTS, ids=str)
+def test_a_server_that_fails_is_given_up_soon(
+    checkpoint: Path, where: dict[str, Any], faults: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the command line, one line says so. The clock is one on which the library's waiting takes no time."""
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(hub_guard, "monotonic", lambda: sum(slept))
+    with serving() as server:
+        ask_at(server.endpoint, monkeypatch)
+        server.add(NAME, checkpoint)
+        server.faults = faults
+        fails(NystromformerConfig.from_pretrained, OSError, "config.json of repository .*", **where)
+    assert sum(slept) < 9
+
+
+@pytest.mark.parametrize("kind", ["HEAD", "resolve", "revision", "tree"])
+def test_a_server_that_is_silent_is_given_up_soon(
+    hub: Hub, checkpoint: Path, where: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_guard, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr(hub_guard, "PATIENCE", 0.05)
+    hub.add(NAME, checkpoint)
+    hub.faults[kind] = "silent"
+    began = time.monotonic()
+    fails(NystromformerConfig.from_pretrained, OSError, "config.json of repository .*", **where)
+    assert time.monotonic() - began < 5  # without the limit it is 10 and more
+
+
+def test_one_line_on_the_command_line(checkpoint: Path, tmp_path: Path) -> None:
+    with serving() as server:
+        server.add(NAME, checkpoint)
+        server.faults = {"HEAD": 503, "GET": 503}
+        environment = {**os.environ, "HF_ENDPOINT": server.endpoint, "HF_HOME": str(tmp_path / "home")}
+        run = [sys.executable, "-m", "nystrom_np", "fill-mask", "--model", NAME, "A [MASK]."]
+        ended = subprocess.run(run, capture_output=True, text=True, timeout=60, env=environment)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+
+
+def test_requests_of_others_are_left_alone(hub: Hub, checkpoint: Path, where: dict[str, Any]) -> None:
+    """A user's own session is the one that is watched, and only while something is fetched."""
+    hub.add(NAME, checkpoint)
+    NystromformerConfig.from_pretrained(NAME, **where)
+    hub.lies["X-Linked-Etag"] = "a/b"
+    told = get_hf_file_metadata(f"{hub.endpoint}/{NAME}/resolve/main/config.json")
+    assert told.etag == "a/b"
 
 
 def test_the_environment_says_where_the_hub_is(checkpoint: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ ROOMS = [
     "progress",
     "files",
     "growing",
+    "hub_guard",
     "hub",
     "config",
     "fast.toeplitz",
