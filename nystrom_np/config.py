@@ -30,7 +30,7 @@ _INTEGERS = {  # field: smallest and largest value allowed
     "segment_means_seq_len": (1, _LARGEST),
     "num_landmarks": (1, _LARGEST),
     "chunk_size_feed_forward": (-_LARGEST, _LARGEST),  # zero or less: no chunks
-    "pinv_iterations": (1, _LARGEST),
+    "pinv_iterations": (1, 10_000),  # after some dozens nothing changes; more would only take time
 }
 _MAX_LABELS = 2**20
 _FLOATS = {  # field: largest value allowed; the smallest is 0
@@ -397,7 +397,11 @@ class NystromformerConfig:
         if _renames_labels(values, overrides):
             for name in ("num_labels", "id2label", "label2id"):
                 values.pop(name, None)
-        return cls(**{**copy.deepcopy(values), **overrides})
+        try:
+            kept = copy.deepcopy(values)
+        except RecursionError:
+            raise ValueError("a value of the configuration is nested too deeply") from None
+        return cls(**{**kept, **overrides})
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields and all kept keys as a new dictionary, a deep copy.

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from nystrom_np import NystromformerModel
+from nystrom_np import NystromformerConfig, NystromformerModel
 from nystrom_np.array_module import DeviceError
+from nystrom_np.model.inputs import Checks, check_inputs
+from nystrom_np.pipelines.question_answering import spans
 from tests.models import (
     ANSWER,
     BASE,
@@ -757,3 +759,19 @@ def test_an_error_leaves_the_model_as_it_was(model):
     )
     for found, logits in zip(logits_of(head(**given)), expected, strict=True):
         np.testing.assert_array_equal(found, logits)
+
+
+def test_what_is_nested_too_deeply_or_fails_to_be_an_array_is_a_value_error() -> None:
+    nested: list[object] = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        NystromformerConfig.from_dict({"task": nested})
+
+    class Failing:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise RuntimeError("no array")
+
+    with pytest.raises(ValueError, match=r"input_ids must be an array or nested lists of equal lengths \(no array\)"):
+        check_inputs(Checks(np.zeros(1)), NystromformerConfig(), Failing())
+    assert spans(np.array([0.5, 0.5]), np.array([0.5, 0.5]), 1, 10**30) == [(0.25, 1, 1)]

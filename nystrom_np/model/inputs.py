@@ -164,7 +164,7 @@ def on_device(value: Any) -> bool:
 def _host_array(name: str, value: Any) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # of lists that are ragged, or of an object that fails to become an array
         raise ValueError(f"{name} must be an array or nested lists of equal lengths ({error})") from None
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold numbers; found dtype {array.dtype}")

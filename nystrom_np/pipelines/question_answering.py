@@ -222,7 +222,7 @@ def spans(
     >>> spans(np.array([0.5, 0.4, 0.1]), np.array([0.5, 0.1, 0.4]), top_k=2, longest=2)
     [(0.16000000000000003, 1, 2), (0.04000000000000001, 1, 1)]
     """
-    scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
+    scores = np.tril(np.triu(np.outer(start, end)), min(longest, len(start)) - 1)
     scores[nowhere] = 0
     best = np.argsort(-scores, axis=None, kind="stable")[:top_k]
     pairs = zip(*(axis.tolist() for axis in np.unravel_index(best, scores.shape)), strict=True)

@@ -229,7 +229,9 @@ class NystromformerTokenizer:
             raise ValueError(f"{path} is {instead}")
         try:
             backend = Tokenizer.from_buffer(data)
-        except Exception as error:  # the library raises nothing more specific
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises nothing more specific, and where it panics no Exception
             raise ValueError(f"{path} cannot be read by the tokenizers library: {error}") from error
         known = (*SETTINGS, *ALBERT_TOKENS, "additional_special_tokens")
         for name in set(settings).difference(known):
