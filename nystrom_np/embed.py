@@ -4,28 +4,26 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
-from itertools import islice
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from nystrom_np.array_module import to_numpy
+from nystrom_np import text_vectors
 from nystrom_np.fast.on_numpy.threads import thread_count
-from nystrom_np.files import JSON_LINES, json_values, text_lines
-from nystrom_np.growing import growing
-from nystrom_np.model import NystromformerModel
-from nystrom_np.model.prediction import batches
-from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
-from nystrom_np.pipelines.loading import load_whole, shipped_weights
-from nystrom_np.progress import with_progress
-from nystrom_np.tokenization import NystromformerTokenizer
+from nystrom_np.files import JSON_LINES
+from nystrom_np.growing import GrowingFile, growing
+from nystrom_np.progress import progress_bar
+from nystrom_np.text_vectors import POOLING, TextVectors, Window, beside, lines_of, windows
 
 __all__ = ["Embedded", "embed"]
-
-POOLING = ("mean", "first")
-LINES_PER_BATCH = 32
 
 
 class Embedded(NamedTuple):
@@ -38,7 +36,7 @@ class Embedded(NamedTuple):
     rows, width : int
         Its shape: a vector for each line.
     resumed_at : int
-        How many rows earlier runs had written.
+        How many rows of earlier runs were kept.
     """
 
     output: Path
@@ -64,7 +62,8 @@ def embed(
     ----------
     source : str or path
         A text file in UTF-8: each line is a text, also an empty one. Or, if its suffix is ``.jsonl`` or ``.ndjson``,
-        JSON Lines: each line is a string, or an object with a string under `field`.
+        JSON Lines: each line is a string, or an object with a string under `field`. A pipe, such as ``/dev/stdin``,
+        is first copied to a file beside the output, which has no name and goes with the process.
     output : str or path
         A name that ends in ``.npy``, or in ``.safetensors`` for a file with one tensor, "embeddings". Row i is line i.
     model : str or path, optional
@@ -76,7 +75,7 @@ def embed(
     dtype, device : str
         As for ``from_pretrained``; the vectors have this dtype.
     progress : bool, optional
-        Whether to show a progress bar; by default in a terminal, after a second.
+        Whether to show a progress bar, with lines and tokens a second; by default in a terminal, after a second.
     **config_overrides
         Fields of the configuration to change.
 
@@ -87,18 +86,25 @@ def embed(
     Raises
     ------
     FileExistsError
-        If the output exists, or an interrupted run left a part of it that is of another text, model or setting.
+        If the output exists or appears meanwhile, or an interrupted run left a part of it that is of another text,
+        model or setting.
     BlockingIOError
         If another process is writing the same output.
     OSError
-        If a file is missing, or cannot be written.
+        If a file is missing, cannot be written, or changes while it is read.
     ValueError
-        If an argument is wrong, or a line is not a text: all lines are read before anything is computed.
+        If an argument is wrong, or a line is not a text or longer than 64 MiB: all lines are read before anything is
+        computed.
 
     Notes
     -----
-    A text is cut to as many tokens as the model takes. Its vector does not depend on the lines around it, and an
-    interruption does not change it: the bytes of the output are those of an uninterrupted run.
+    A text is cut to as many tokens as the model takes, and before that to 64 characters for each of them. Lines are
+    taken in windows of at most 512, of which those of about one length run together. A vector does not depend on the
+    lines around it but in rounding: in float32 by some 10⁻⁶ of the largest. An interruption changes nothing at all,
+    since the windows depend on the source alone: the bytes of the output are those of an uninterrupted run, if both
+    ran on the same processor, with as many threads and the same versions of this package and NumPy.
+
+    Of each window that is done, a digest of its lines is kept. The next run keeps its rows if they are still the same.
 
     Examples
     --------
@@ -115,94 +121,88 @@ def embed(
         raise ValueError(f"pooling must be one of {', '.join(POOLING)}; found {pooling!r}")
     if output.suffix not in HEADERS:
         raise ValueError(f"the output must be named *{' or *'.join(HEADERS)}; found {output.name!r}")
-    texts = _Texts(Path(source), field)
-    count = sum(1 for _ in texts)  # reads every line, so that a wrong one is found before anything is computed
-    extract = _extractor(model, dtype, device, config_overrides)
-    width, kind = extract.model.config.hidden_size, extract.model.dtype
-    plan = _plan(texts, extract, pooling)
-    header = HEADERS[output.suffix](count, width, kind)
-    with growing(output, header, width * kind.itemsize, count, plan) as rows:
-        resumed_at = rows.count
-        remaining = with_progress(islice(texts, resumed_at, None), progress, count - resumed_at)
-        for batch in batches(remaining, LINES_PER_BATCH):
-            vectors = np.stack([_pooled(tokens[0], pooling) for tokens in extract(batch)])
-            rows.append(vectors.astype(kind.newbyteorder("<"), copy=False).tobytes(), len(batch))
-        if texts.digest != plan["source"]:
-            raise OSError(f"{source} changed while it was read")
-    return Embedded(output, count, width, resumed_at)
+    with _readable_twice(Path(source), output.parent) as file:
+        lines = _Lines(file, Path(source), field)
+        count = sum(len(window.texts) for window in lines)  # a wrong line is found before anything is computed
+        make = TextVectors.of(model, pooling, dtype, device, config_overrides)
+        plan = _plan(lines, make, pooling)
+        header = HEADERS[output.suffix](count, make.width, make.model.dtype)
+        with growing(output, header, make.width * make.model.dtype.itemsize, count, plan) as rows:
+            _append_all(rows, lines, make, progress, count)
+            if lines.digest != plan["source"]:
+                raise OSError(f"{source} changed while it was read")
+    return Embedded(output, count, make.width, rows.kept)
 
 
-class _Texts:
-    """The texts of a file, one a line; after each reading to the end, the digest of its bytes."""
+def _append_all(rows: GrowingFile, lines: "_Lines", make: TextVectors, progress: bool | None, count: int) -> None:
+    """Keep the rows of windows that are as they were; append those of the others."""
+    remaining = iter(lines)
+    changed = next((window for window in remaining if not rows.keeps(len(window.texts), window.digest)), None)
+    todo = chain([] if changed is None else [changed], remaining)
+    tokenised = beside((window, make.encodings(window.texts)) for window in todo)
+    began, tokens = time.monotonic(), 0
+    with progress_bar(progress, count, initial=rows.count, unit=" lines") as bar:
+        for window, encodings in tokenised:
+            vectors = make.vectors(encodings)
+            rows.append(vectors.astype(vectors.dtype.newbyteorder("<")).tobytes(), len(vectors), window.digest)
+            tokens += sum(len(row["input_ids"]) for row in encodings)
+            bar.set_postfix_str(f"{tokens / (time.monotonic() - began):,.0f} tokens/s", refresh=False)
+            bar.update(len(vectors))
 
-    def __init__(self, path: Path, field: str) -> None:
-        self.path = path
+
+@contextmanager
+def _readable_twice(source: Path, folder: Path) -> Iterator[IO[bytes]]:
+    """Open a file that can be read more than once: of a pipe, a copy without a name, which goes with the process."""
+    mode = source.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+        raise ValueError(f"{source} is neither a file nor a pipe")
+    with source.open("rb") as file:  # if it is a folder, this says so
+        if file.seekable():
+            yield file
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as copy:
+            shutil.copyfileobj(file, copy)
+            copy.flush()
+            yield copy
+
+
+class _Lines:
+    """The windows of an open file; after each reading to the end, the digest of all of it."""
+
+    def __init__(self, file: IO[bytes], source: Path, field: str) -> None:
+        self.file, self.source = file, source
         self.field = field
-        self.is_json = path.suffix.lower() in JSON_LINES
+        self.is_json = source.suffix.lower() in JSON_LINES
         self.digest = ""
 
-    def __iter__(self) -> Iterator[str]:
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            lines = text_lines(_digested(file, digest), self.path)
-            for place, value in json_values(lines) if self.is_json else lines:
-                text = value.get(self.field) if isinstance(value, dict) else value
-                if not isinstance(text, str):
-                    expected = f"a string, or an object with a string under {self.field!r}"
-                    raise ValueError(f"{place} is not {expected}")
-                yield text
+    def __iter__(self) -> Iterator[Window]:
+        self.digest, digest = "", hashlib.sha256()
+        with os.fdopen(os.dup(self.file.fileno()), "rb") as file:  # whose buffer is empty
+            file.seek(0)
+            lines = lines_of(file, self.source)
+            for window in windows(lines, self.source, self.field, self.is_json):
+                digest.update(window.digest.encode())
+                yield window
         self.digest = digest.hexdigest()
 
 
-def _digested(lines: Iterable[bytes], digest: Any) -> Iterator[bytes]:
-    for line in lines:
-        digest.update(line)
-        yield line
-
-
-def _extractor(model: Any, dtype: str, device: str, config_overrides: dict[str, Any]) -> FeatureExtractionPipeline:
-    """Return the pipeline that turns texts into hidden states, each cut to the model's length."""
-    folder = shipped_weights() / "masked-lm" if model is None else model
-    tokenizer = NystromformerTokenizer.from_pretrained(folder)
-    body = load_whole(NystromformerModel, folder, dtype, device, **config_overrides)
-    longest = min(tokenizer.model_max_length, body.config.max_position_embeddings)
-    arguments = {"truncation": True, "max_length": longest}
-    return FeatureExtractionPipeline(body, tokenizer, LINES_PER_BATCH, return_tensors="np", tokenize_kwargs=arguments)
-
-
-def _pooled(tokens: np.ndarray, pooling: str) -> np.ndarray:
-    """One vector (D,) of the hidden states (L, D) of a text."""
-    if pooling == "first":
-        return tokens[0]
-    return tokens.mean(axis=0, dtype=np.float64).astype(tokens.dtype)
-
-
-def _plan(texts: _Texts, extract: FeatureExtractionPipeline, pooling: str) -> dict[str, Any]:
+def _plan(lines: _Lines, make: TextVectors, pooling: str) -> dict[str, Any]:
     """All that the bytes of the output depend on: a run resumes another only if this is the same."""
     from nystrom_np import __version__
 
-    model = extract.model
     return {
-        "source": texts.digest,
-        "field": texts.field if texts.is_json else None,
-        "model": _digest_of(extract),
+        "source": lines.digest,
+        "field": lines.field if lines.is_json else None,
+        "model": make.digest(),
         "pooling": pooling,
-        "dtype": model.dtype.name,
-        "device": model.device,
-        "lines per batch": LINES_PER_BATCH,
+        "dtype": make.model.dtype.name,
+        "device": make.model.device,
+        "window": [text_vectors.LINES_PER_WINDOW, text_vectors.BYTES_PER_WINDOW],
+        "batch": [text_vectors.LINES_PER_BATCH, text_vectors.TOKENS_PER_BATCH],
         "threads": thread_count(),  # matrices are cut for them, and the rounding of pieces depends on the cuts
         "versions": f"nystrom_np {__version__}, NumPy {np.__version__}",
     }
-
-
-def _digest_of(extract: FeatureExtractionPipeline) -> str:
-    """A digest of the content of configuration, parameters and tokenizer, not of where they lie."""
-    digest = hashlib.sha256(extract.model.config.to_json_string(use_diff=False).encode())
-    digest.update(extract.tokenizer.backend.to_str().encode())
-    for name, value in extract.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(to_numpy(value)).data)
-    return digest.hexdigest()
 
 
 def _npy_header(rows: int, width: int, dtype: np.dtype) -> bytes:

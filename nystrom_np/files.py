@@ -197,17 +197,18 @@ def with_variant(name: str, variant: str | None) -> str:
     return f"{stem}.{variant}{dot}{suffix}"
 
 
-def text_lines(lines: Iterable[bytes], source: object) -> Iterator[tuple[str, str]]:
+def text_lines(lines: Iterable[bytes], source: object, first: int = 1) -> Iterator[tuple[str, str]]:
     r"""Decode lines of UTF-8: yield where each stands, for error messages, and the line without its end.
 
-    The first line may begin with a byte order mark. A line that is not UTF-8 raises a ValueError.
+    Line 1 may begin with a byte order mark; `first` is the number of the first line that is given. A line that is not
+    UTF-8 raises a ValueError.
 
     Examples
     --------
     >>> list(text_lines([b"one\r\n", b"two"], "a.txt"))
     [('a.txt, line 1', 'one'), ('a.txt, line 2', 'two')]
     """
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=first):
         place = f"{source}, line {number}"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")

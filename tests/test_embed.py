@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +17,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from nystrom_np import NystromformerModel, NystromformerTokenizer, cli, growing
+from nystrom_np import NystromformerModel, NystromformerTokenizer, cli, growing, text_vectors
 from nystrom_np import embed as module
 from nystrom_np.embed import embed
+from nystrom_np.text_vectors import TextVectors
 
 WORDS = ("a", "film", "of", "great", "charm", "and", "little", "wit", ",", "the", "plot", "is", "thin")
 
@@ -35,7 +38,7 @@ def lines(count: int) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LINES_PER_BATCH", BATCH)
+    monkeypatch.setattr(text_vectors, "LINES_PER_WINDOW", BATCH)
 
 
 @pytest.fixture
@@ -97,10 +100,22 @@ def test_formats_of_input_and_output(source: Path, tmp_path: Path, checkpoints: 
     assert np.load(tmp_path / "empty.npy").shape == (0, WIDTH)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_neighbours_have_no_influence_but_rounding(dtype: str, model: Path, source: Path, tmp_path: Path) -> None:
+    embed(source, tmp_path / "out.npy", model, dtype=dtype)
+    found = np.load(tmp_path / "out.npy")
+    order = np.random.RandomState(1).permutation(COUNT)
+    source.write_text("".join(lines(COUNT)[place] + "\n" for place in order))
+    embed(source, tmp_path / "mixed.npy", model, dtype=dtype)
+    bound = {"float32": 4e-6, "float64": 1e-14}[dtype] * np.abs(found).max()
+    np.testing.assert_allclose(np.load(tmp_path / "mixed.npy"), found[order], rtol=0, atol=bound)
+
+
 def test_long_input_is_read_in_bounded_pieces(source: Path, tmp_path: Path, checkpoints: Path) -> None:
-    texts = module._Texts(source, "text")
-    assert next(module.batches(iter(texts), BATCH)) == lines(COUNT)[:BATCH]
-    assert texts.digest == ""  # the rest has not been read
+    with source.open("rb") as file:
+        read = module._Lines(file, source, "text")
+        assert next(iter(read)).texts == lines(COUNT)[:BATCH]
+        assert read.digest == ""  # the rest has not been read
 
 
 # --- interruptions ---
@@ -112,16 +127,16 @@ class Ended(BaseException):
 
 def ending_after(batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run end in the middle of a batch."""
-    real, seen = module._pooled, 0
+    real, seen = TextVectors.answer, 0
 
-    def pooled(*arguments: Any) -> np.ndarray:
+    def answer(*arguments: Any) -> np.ndarray:
         nonlocal seen
         seen += 1
         if seen == BATCH * batches + 3:
             raise Ended
         return real(*arguments)
 
-    monkeypatch.setattr(module, "_pooled", pooled)
+    monkeypatch.setattr(TextVectors, "answer", answer)
 
 
 def undisturbed(source: Path, model: Path, name: str = "out.npy") -> bytes:
@@ -182,15 +197,15 @@ def test_rows_that_were_not_noted_are_computed_again(
     assert (tmp_path / "out.npy").read_bytes() == expected
 
 
-@pytest.mark.parametrize("step", ["rename", "rmtree"])
+@pytest.mark.parametrize("step", ["link", "rmtree"])
 def test_a_run_that_ends_when_all_is_done(
     step: str, source: Path, tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = checkpoints / "masked-lm-dense"
     expected = undisturbed(source, model)
     with monkeypatch.context() as patch:
-        if step == "rename":
-            patch.setattr(Path, "rename", lambda *_: end())
+        if step == "link":
+            patch.setattr(growing.os, "link", lambda *_: end())
         else:
             patch.setattr(growing.shutil, "rmtree", lambda *_, **__: end())
         with pytest.raises(Ended):
@@ -302,9 +317,13 @@ def test_another_run_does_not_go_on(
 def test_another_thread_count_or_version_does_not_go_on(
     half_done: Path, source: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value, found in [("thread_count", lambda: 77, "threads"), ("LINES_PER_BATCH", 4, "lines per batch")]:
+    for room, name, value, found in [
+        (module, "thread_count", lambda: 77, "threads"),
+        (text_vectors, "LINES_PER_BATCH", 4, "batch"),
+        (text_vectors, "BYTES_PER_WINDOW", 40, "source, window"),
+    ]:
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, value)
+            patch.setattr(room, name, value)
             with pytest.raises(FileExistsError, match=f"another {found}:"):
                 embed(source, half_done, checkpoints / "masked-lm-dense")
     monkeypatch.setattr("nystrom_np.__version__", "0.0.0")
@@ -329,13 +348,13 @@ def test_damage_is_noticed(damage: str, half_done: Path, source: Path, checkpoin
 def test_a_source_that_changes_while_it_is_read(
     source: Path, tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = module._extractor
+    load = TextVectors.of
 
     def slowly(*arguments: Any) -> Any:
         source.write_text(source.read_text().replace("charm", "wit"))  # after it was surveyed
         return load(*arguments)
 
-    monkeypatch.setattr(module, "_extractor", slowly)
+    monkeypatch.setattr(TextVectors, "of", slowly)
     with pytest.raises(OSError, match=r"lines\.txt changed while it was read"):
         embed(source, tmp_path / "out.npy", checkpoints / "masked-lm-dense")
     assert not (tmp_path / "out.npy").exists()
@@ -373,7 +392,7 @@ def test_two_processes_do_not_write_the_same_output(tmp_path: Path) -> None:
         other.kill()
         other.join()
     with growing.growing(tmp_path / "out.npy", b"> ", 1, 1, {}) as rows:  # the lock went with the process
-        rows.append(b"a", 1)
+        rows.append(b"a", 1, "")
     assert (tmp_path / "out.npy").read_bytes() == b"> a"
 
 
@@ -382,8 +401,240 @@ def test_too_few_rows_are_no_file(tmp_path: Path) -> None:
         pytest.raises(OSError, match="should have 2 rows, and has 1"),
         growing.growing(tmp_path / "out", b"", 1, 2, {}) as rows,
     ):
-        rows.append(b"a", 1)
+        rows.append(b"a", 1, "")
     assert not (tmp_path / "out").exists()
+
+
+# --- a source that changes, or cannot be read twice, and what else goes wrong under work ---
+
+
+def test_rows_of_a_source_that_was_put_back(
+    source: Path, tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that were made of lines that are there no more are not kept, those before them are."""
+    model = checkpoints / "masked-lm-dense"
+    expected, before = undisturbed(source, model), source.read_text()
+    monkeypatch.setattr(growing, "SECONDS_PER_SAVE", 0)
+    load = TextVectors.of
+
+    def slowly(*arguments: Any) -> Any:
+        source.write_text("\n".join([*lines(COUNT)[:10], *reversed(lines(COUNT)[10:])]) + "\n")
+        return load(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextVectors, "of", slowly)
+        with pytest.raises(OSError, match="changed while it was read"):
+            embed(source, tmp_path / "out.npy", model)
+    assert noted(tmp_path / "out.npy.partial") == COUNT
+    with pytest.raises(FileExistsError, match="another source:"):
+        embed(source, tmp_path / "out.npy", model)
+    source.write_text(before)
+    assert embed(source, tmp_path / "out.npy", model).resumed_at == BATCH
+    assert (tmp_path / "out.npy").read_bytes() == expected
+
+
+def piped(data: bytes, path: Path) -> threading.Thread:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
+    writer.start()
+    return writer
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_read_once(source: Path, tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pipe, data = checkpoints / "masked-lm-dense", tmp_path / "pipe.jsonl", b""
+    for text in lines(COUNT):
+        data += json.dumps({"text": text}).encode() + b"\n"
+    monkeypatch.setattr(growing, "SECONDS_PER_SAVE", 0)
+    writer = piped(data, pipe)
+    with monkeypatch.context() as patch:
+        ending_after(2, patch)
+        with pytest.raises(Ended):
+            embed(pipe, tmp_path / "out.npy", model)
+    writer.join()
+    writer = piped(data, pipe)
+    assert embed(pipe, tmp_path / "out.npy", model).resumed_at == 2 * BATCH
+    writer.join()
+    assert (tmp_path / "out.npy").read_bytes() == undisturbed(source, model)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lines.txt", "out.npy", "pipe.jsonl", "undisturbed"]
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="there is no /dev/stdin here")
+def test_standard_input_and_devices(source: Path, tmp_path: Path, checkpoints: Path) -> None:
+    model = checkpoints / "masked-lm-dense"
+    command = [sys.executable, "-c", OFTEN, "embed", "/dev/stdin", "--model", str(model), "--output"]
+    small = f"from nystrom_np import text_vectors; text_vectors.LINES_PER_WINDOW = {BATCH}; "
+    command[2] = small + command[2]
+    with subprocess.Popen([*command, str(tmp_path / "out.npy")], stdin=subprocess.PIPE) as process:
+        process.communicate(source.read_bytes(), timeout=60)
+    assert process.returncode == 0
+    assert (tmp_path / "out.npy").read_bytes() == undisturbed(source, model)
+    with pytest.raises(ValueError, match="/dev/null is neither a file nor a pipe"):
+        embed("/dev/null", tmp_path / "other.npy", model)
+
+
+def test_a_very_long_line(tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much of it is looked at as can matter, and a line without an end is refused."""
+    model, source = checkpoints / "masked-lm-dense", tmp_path / "lines.txt"
+    network, tokenizer = NystromformerModel.from_pretrained(model), NystromformerTokenizer.from_pretrained(model)
+    limit = min(tokenizer.model_max_length, network.config.max_position_embeddings)
+    source.write_text("a film of great charm " * 1_000_000)
+    looked_at = []
+    real = NystromformerTokenizer.__call__
+
+    def call(self: Any, texts: list[str], **options: Any) -> Any:
+        looked_at.extend(map(len, texts))
+        return real(self, texts, **options)
+
+    monkeypatch.setattr(NystromformerTokenizer, "__call__", call)
+    embed(source, tmp_path / "out.npy", model)
+    assert looked_at == [64 * limit]
+    expected = alone(model, "a film of great charm " * limit, "mean")
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy")[0], expected, rtol=0, atol=2e-5)
+    monkeypatch.setattr(text_vectors, "LONGEST_LINE", 100)
+    source.write_text("a\n" + "b" * 100 + "\n")
+    with pytest.raises(ValueError, match=r"lines\.txt, line 2 is longer than 100 bytes"):
+        embed(source, tmp_path / "other.npy", model)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_an_output_that_appears_meanwhile(
+    links: bool, source: Path, tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, output = checkpoints / "masked-lm-dense", tmp_path / "out.npy"
+    expected = undisturbed(source, model)
+    if not links:
+        monkeypatch.setattr(growing.os, "link", unsupported)
+    with monkeypatch.context() as patch:
+        load = TextVectors.of
+        patch.setattr(TextVectors, "of", lambda *arguments: (output.write_text("mine"), load(*arguments))[1])
+        with pytest.raises(FileExistsError, match="exists already"):
+            embed(source, output, model)
+        assert output.read_text() == "mine"
+        output.unlink()
+    with monkeypatch.context() as patch:
+        answer = TextVectors.answer
+        patch.setattr(TextVectors, "answer", lambda *arguments: (output.write_text("mine"), answer(*arguments))[1])
+        with pytest.raises(FileExistsError, match=r"out\.npy has appeared meanwhile: move it away"):
+            embed(source, output, model)
+    with pytest.raises(FileExistsError, match="exists already, and"):
+        embed(source, output, model)
+    assert output.read_text() == "mine"
+    output.unlink()
+    assert embed(source, output, model).resumed_at == COUNT
+    assert output.read_bytes() == expected
+
+
+def unsupported(*_: Any) -> None:
+    raise OSError("no links here")
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+from nystrom_np import cli, growing
+growing.SECONDS_PER_SAVE = 0
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of size here")
+@pytest.mark.parametrize("room", [0, 100, 20_000])
+def test_a_disk_that_is_full(room: int, tmp_path: Path, checkpoints: Path) -> None:
+    """A write that fails, at the beginning or later, is one line; with room again the same command goes on."""
+    source, output, model = tmp_path / "lines.txt", tmp_path / "out.npy", str(checkpoints / "masked-lm-dense")
+    source.write_text("\n".join(lines(600)) + "\n")
+    command = [sys.executable, "-c", FULL, str(room), "embed", str(source), "--output", str(output), "--model", model]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
+    assert "File too large" in ended.stderr
+    assert not output.exists()
+    command[3] = str(10**8)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    embed(source, tmp_path / "expected.npy", model)
+    np.testing.assert_allclose(np.load(output), np.load(tmp_path / "expected.npy"), rtol=0, atol=1e-5)
+    assert not output.with_name("out.npy.partial").exists()
+
+
+@pytest.mark.parametrize("kind", ["read-only", "a file"])
+def test_a_folder_that_cannot_be_written_to(
+    kind: str, source: Path, tmp_path: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "closed"
+    if kind == "read-only":
+        if getattr(os, "geteuid", lambda: 0)() == 0:
+            pytest.skip("the system's administrator may write everywhere")
+        folder.mkdir(mode=0o500)
+    else:
+        folder.write_text("a file")
+    command = ["embed", str(source), "--output", str(folder / "out.npy"), "--model"]
+    assert cli.main([*command, str(checkpoints / "masked-lm-dense")]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert str(folder) in err
+
+
+def disturbed(whole: str, rng: np.random.RandomState) -> str:
+    """What an editor or a copy under way might make of a text: a line changed, the end cut off, a line more."""
+    texts = whole.splitlines()
+    place = int(rng.randint(len(texts)))
+    edited = "\n".join([*texts[:place], "an edited line", *texts[place + 1 :]]) + "\n"
+    made: str = rng.choice([whole, edited, whole[: len(whole) * place // len(texts)], whole + "one more line\n"])
+    return made
+
+
+def assert_is_of_one_text(found: np.ndarray, expected: np.ndarray) -> None:
+    """A file that was finished while its source was disturbed: of the whole text, but for the one line that differs."""
+    same = min(len(found), len(expected))
+    differing = np.flatnonzero(np.abs(found[:same] - expected[:same]).max(axis=1, initial=0) > 1e-5)
+    assert len(differing) <= 1
+    assert len(found) in (len(expected), len(expected) + 1) or set(differing) <= {len(found) - 1}
+
+
+def assert_kills_and_edits_do_no_harm(kills: int, count: int, most: float, model: Path, folder: Path) -> None:
+    """End runs at random moments, with the source disturbed during them, between them, and put back."""
+    rng, whole = np.random.RandomState(kills), "\n".join(lines(count)) + "\n"
+    source, output, partial = folder / "lines.txt", folder / "out.npy", folder / "out.npy.partial"
+    source.write_text(whole)
+    command = [sys.executable, "-c", OFTEN, "embed", str(source), "--model", str(model), "--output"]
+    subprocess.run([*command, str(folder / "expected.npy")], check=True, capture_output=True, timeout=600)
+    expected = np.load(folder / "expected.npy")
+    ends = {-signal.SIGKILL: 0, 0: 0, 2: 0}
+    while ends[-signal.SIGKILL] < kills:
+        source.write_text(whole if rng.uniform() < 0.7 else disturbed(whole, rng))
+        with subprocess.Popen([*command, str(output)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            for _ in range(int(rng.randint(1, 4))):
+                time.sleep(rng.uniform(0, most))
+                if rng.uniform() < 0.5:
+                    source.write_text(disturbed(whole, rng))
+            process.send_signal(signal.SIGKILL)
+            err = process.communicate()[1].decode()
+        ends[process.returncode] += 1
+        assert process.returncode != 2 or len(err.splitlines()) == 1
+        if output.exists():
+            assert_is_of_one_text(np.load(output), expected)
+            output.unlink()
+            shutil.rmtree(partial, ignore_errors=True)
+        if "is of a run with another source" in err:
+            shutil.rmtree(partial)
+    print(f"ends by code: {ends}; then {noted(partial)} rows are noted")
+    source.write_text(whole)
+    ended = subprocess.run([*command, str(output)], capture_output=True, text=True, timeout=600, check=False)
+    if ended.returncode == 2:
+        assert "is of a run with another" in ended.stderr
+        shutil.rmtree(partial)
+        subprocess.run([*command, str(output)], check=True, capture_output=True, timeout=600)
+    assert output.read_bytes() == (folder / "expected.npy").read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+@pytest.mark.parametrize(
+    ("kills", "count"), [(2, 2000), pytest.param(20, 6000, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_killed_while_the_source_changes(kills: int, count: int, tmp_path: Path, checkpoints: Path) -> None:
+    assert_kills_and_edits_do_no_harm(kills, count, 0.8, checkpoints / "masked-lm-dense", tmp_path)
 
 
 # --- the command ---

@@ -55,6 +55,7 @@ ROOMS = [
     "auto",
     "convert",
     "pipelines",
+    "text_vectors",
     "embed",
     "plot",
     "explore",
