@@ -14,14 +14,37 @@ from typing import Any, TypeVar
 
 from nystrom_np.array_module import Array, get_array_module
 
-__all__ = ["accelerated", "definitions", "elementwise"]
+__all__ = ["accelerated", "definitions", "elementwise", "in_room"]
 
 TWINS = {"numpy": "nystrom_np.fast.on_numpy", "cupy": "nystrom_np.fast.on_device"}
 """The room of each array module that has twins."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_only_definitions: ContextVar[bool] = ContextVar("only_definitions", default=False)
+OF_THE_ARRAY = object()
+_chosen: ContextVar[Any] = ContextVar("chosen", default=OF_THE_ARRAY)
+
+
+@contextmanager
+def in_room(room: Any) -> Iterator[None]:
+    """Let the functions of one room run in this block, for this thread, whatever module the arrays belong to.
+
+    The room has an ``elementwise`` and, of the accelerated definitions, those that are to be replaced.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import numpy as np
+    >>> from nystrom_np import definition
+    >>> with in_room(SimpleNamespace(softmax=lambda x: x + 1.0)):
+    ...     definition.softmax(np.array([0.0, 1.0]))
+    array([1., 2.])
+    """
+    token = _chosen.set(room)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
 
 
 @contextmanager
@@ -36,11 +59,8 @@ def definitions() -> Iterator[None]:
     ...     definition.softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    token = _only_definitions.set(True)
-    try:
+    with in_room(None):
         yield
-    finally:
-        _only_definitions.reset(token)
 
 
 def twins_of(array: Array) -> Any:
@@ -52,7 +72,8 @@ def twins_of(array: Array) -> Any:
     >>> twins_of(np.zeros(1)).__name__
     'nystrom_np.fast.on_numpy'
     """
-    return None if _only_definitions.get() else _room(get_array_module(array).__name__)
+    room = _chosen.get()
+    return _room(get_array_module(array).__name__) if room is OF_THE_ARRAY else room
 
 
 @cache
@@ -92,10 +113,11 @@ def elementwise(formula: Function) -> Function:
     >>> elementwise(lambda x: x * x + 1.0)(np.arange(3.0))
     array([1., 2., 5.])
     """
-    form = cache(lambda room: room.elementwise(formula) if room else formula)
+    form = cache(lambda make: make(formula))
 
     @wraps(formula)
     def chosen(x: Array) -> Array:
-        return form(twins_of(x))(x)
+        room = twins_of(x)
+        return form(room.elementwise)(x) if room else formula(x)
 
     return chosen  # type: ignore[return-value]

@@ -95,10 +95,9 @@ class _HeadedModel(NystromformerPreTrainedModel):
 
     def _logits(self, checks: Checks, layout: Padded, x: Array) -> Array:
         """Logits of the last state: of each token, or of each sequence."""
-        head = type(self).head
         if self.reads_first_token:
-            return head(self._tree, self.config, layout.first(x))
-        return layout.unpack(head(self._tree, self.config, x))
+            return self.head(self._tree, self.config, layout.first(x))
+        return layout.unpack(self.head(self._tree, self.config, x))
 
     def _loss(self, checks: Checks, layout: Padded, logits: Array, labels: Any) -> Array:
         raise NotImplementedError

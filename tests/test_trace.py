@@ -1,0 +1,134 @@
+"""The trace of a forward pass and the comparison with it: steps, known causes, planted faults."""
+
+import numpy as np
+import pytest
+
+from nystrom_np.causes import CAUSES
+from nystrom_np.compare import compare
+from nystrom_np.fast import definitions
+from nystrom_np.rewrite import Change, compiled
+from nystrom_np.trace import NAMES, run, trace
+from tests.models import ANSWER, BODY, BRANCHES, CHOICE, EVERYTHING, MASKED_LM, MODELS, SEQUENCE, build_another, inputs_for
+
+MASKINGS = ("transformers", "original", "invariant")
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("model", MODELS)
+def test_the_last_steps_are_what_the_model_returns(model, branch, masking):
+    built, inputs = build_another(model, branch, masking=masking), inputs_for(model)
+    steps = trace(built, **inputs)
+    with definitions():
+        out = built(**inputs, **EVERYTHING)
+    for name in out.keys() - {"hidden_states", "attentions"}:
+        np.testing.assert_array_equal(steps[name], out[name])
+    if masking != "invariant":
+        body = "" if model is BODY else "nystromformer."
+        np.testing.assert_array_equal(steps[f"{body}embeddings"], out.hidden_states[0])
+        np.testing.assert_array_equal(steps[f"{body}encoder.layer.1"], out.hidden_states[2])
+        probs = steps[f"{body}encoder.layer.1.attention.self.attention_probs"]
+        np.testing.assert_array_equal(probs, out.attentions[1])
+
+
+def test_every_name_is_of_a_place_on_the_page():
+    """A line that the page no longer has would silently be missing."""
+    _, sites = compiled(NAMES)
+    marked = {(site.function, key) for site in sites for key in site.keys}
+    assert set(NAMES) - marked == {("layer_norm", "x"), ("linear", "x")}
+
+
+FAULTS = {
+    ("linear", "x @ weight.T + bias", "x @ weight.T"): "embeddings.query",
+    ("layer_norm", "mean = xp.mean(x, axis=-1", "mean = 1.01 * xp.mean(x, axis=-1"): "LayerNorm.mean",
+    ("layer_norm", "(x - mean) ** 2", "x**2"): "LayerNorm.variance",
+    ("layer_norm", "* weight + bias", "+ bias"): "embeddings.LayerNorm",
+    ("layer_norm", "* weight + bias", "* weight"): "embeddings.LayerNorm",
+    ("embeddings", "+ positions[position_ids]", ""): "embeddings.LayerNorm.input",
+    ("embeddings", "words + types", "2.0 * words + types"): "embeddings.LayerNorm.input",
+    ("project", 'heads("query") / d**0.25', 'heads("query") / d**0.5'): "self.q",
+    ("project", 'heads("key") / d**0.25', 'heads("key")'): "self.k",
+    ("project", 'heads("value")', '-heads("value")'): "self.v",
+    ("nystrom_kernels", "segment_means(query, num_landmarks)", "query[..., :num_landmarks, :]"): "self.q_landmarks",
+    ("nystrom_kernels", "segment_means(key, num_landmarks)", "key[..., :num_landmarks, :]"): "self.k_landmarks",
+    ("nystrom_kernels", "matrix(query, key_landmarks)", "matrix(query, query_landmarks)"): "self.F.scores",
+    ("nystrom_kernels", "matrix(query_landmarks, key_landmarks)", "matrix(query_landmarks, query_landmarks)"):
+        "self.A.scores",
+    ("nystrom_kernels", "matrix(query_landmarks, key, mask)", "matrix(query_landmarks, query, mask)"): "self.B.scores",
+    ("nystrom_kernels", "matrix(query_landmarks, key, mask)", "matrix(query_landmarks, key)"): "self.B",
+    ("softmax", "e / xp.sum(e, axis=axis, keepdims=True)", "e"): "self.F",
+    ("initial_inverse", "transposed(a) / largest", "a / largest"): "self.pinv.0",
+    ("iterative_pinv", "13.0 * i", "12.0 * i"): "self.pinv.1",
+    ("iterative_pinv", "15.0 * i", "16.0 * i"): "self.pinv.1",
+    ("iterative_pinv", "7.0 * i", "6.0 * i"): "self.pinv.1",
+    ("self_attention", "f @ inverse(config)(a)", "f"): "self.attention_probs",
+    ("self_attention", "weights @ (b @ value)", "0.5 * weights @ (b @ value)"): "self.context_before_conv",
+    ("depthwise_conv", "weight[:, :, s]", "weight[:, :, taps - 1 - s]"): "self.conv",
+    ("self_attention", "context + depthwise_conv", "context - depthwise_conv"): "attention.self",
+    ("self_attention", "moveaxis(context, 1, 2)", "moveaxis(context, 1, 3)"): "attention.self",
+    ("encoder_layer", '["output"]["dense"]) + x, **p["attention"]', '["output"]["dense"]), **p["attention"]'):
+        "attention.output.LayerNorm.input",
+    ("encoder_layer", "act(linear", "(linear"): "intermediate.intermediate_act_fn",
+    ("encoder_layer", '**p["output"]["dense"]) + x', '**p["output"]["dense"]) - x'): "output.LayerNorm.input",
+    ("masked_lm", "get_activation(config.hidden_act)(linear", "(linear"): "cls.predictions.transform.transform_act_fn",
+    ("cross_entropy", "total / xp.maximum(count, 1)", "total / labels.shape[0]"): "loss",
+    ("cross_entropy", "labels != ignore_index", "labels == labels"): "loss.total",
+}  # fmt: skip
+FAULTS[("linear", "x @ weight.T + bias", "x @ weight.T")] = "self.query"
+
+
+@pytest.fixture(scope="module")
+def traced():
+    model = build_another(MASKED_LM)
+    return trace(model, **inputs_for(MASKED_LM))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=" ".join)
+def test_the_first_wrong_step_is_the_planted_one(traced, fault):
+    port = run(traced.model, traced.inputs, [Change(*fault)])
+    report = compare(traced, {name: port[name] for name in port if name in traced}, causes=())
+    assert report.first is not None
+    assert report.first.name.endswith(FAULTS[fault])
+    assert ".layer.1." not in report.first.name
+
+
+DISTINCT = [cause for cause in CAUSES if cause.changes]
+
+
+@pytest.mark.parametrize("cause", DISTINCT, ids=lambda cause: cause.name)
+def test_a_known_cause_is_named(cause):
+    """On the first of a few models on which it makes a difference."""
+    for model, branch, length, pad in ((MASKED_LM, "nystrom", 11, 0), (SEQUENCE, "dense", 9, 0), (BODY, "nystrom", 4, 0)):
+        built, inputs = build_another(model, branch, pad_token_id=pad), inputs_for(model, length=length)
+        inputs["input_ids"][-1, -2:] = pad
+        if branch == "dense":
+            inputs["head_mask"] = np.array([1, 0])
+        steps = trace(built, **inputs)
+        port = run(built, inputs, cause.changes)
+        report = compare(steps, {name: port[name] for name in port if name in steps})
+        if not report.agrees:
+            assert cause.name in report.causes
+            return
+    pytest.fail("no model told it from the definition")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("model", [MASKED_LM, CHOICE, ANSWER])
+def test_the_fast_forms_are_no_false_alarm(model, dtype):
+    built, inputs = build_another(model), inputs_for(model)
+    out = model(built.config, parameters=built.state_dict(), dtype=dtype)(**inputs)
+    assert compare(trace(built, **inputs), dict(out.items()), dtype=dtype).agrees
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"nystromformer.embedings": np.zeros((2, 11, 16))}, "none of the trace's .* the nearest is 'nystromformer.emb"),
+        ({"logits": np.zeros((2, 11))}, r"'logits' must have shape \(2, 11, 53\); found \(2, 11\)"),
+        ({"logits": np.zeros((2, 11, 53), int)}, "'logits' must hold floats; found int64"),
+        ({}, "the port has none of the trace's"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(traced, found, message):
+    with pytest.raises(ValueError, match=message):
+        compare(traced, found)
