@@ -38,9 +38,7 @@ def _line(name: str, function: str, old: str, new: str) -> Cause:
 
 _SCALED = 'return heads("query") / d**0.25, heads("key") / d**0.25, heads("value")'
 _SEGMENTS = "[size] * (num_landmarks - longer) + [size + 1] * longer"
-_LANDMARKS = (
-    "query_landmarks, key_landmarks = segment_means(query, num_landmarks), segment_means(key, num_landmarks)"
-)
+_LANDMARKS = "query_landmarks, key_landmarks = segment_means(query, num_landmarks), segment_means(key, num_landmarks)"
 _F = "softmax_attention_matrix(query, key_landmarks)"
 _B = "softmax_attention_matrix(query_landmarks, key, mask)"
 _NORM = "(x - mean) / xp.sqrt(variance + eps)"
@@ -96,10 +94,17 @@ CAUSES: tuple[Cause, ...] = (
         "softmax_attention_matrix(query, key_landmarks) * (1.0 if mask is None else transposed(mask))",
     ),
     _line(
-        "the mask is missing in exact attention", "self_attention", "matrix(query, key, mask)  #", "matrix(query, key)  #"
+        "the mask is missing in exact attention",
+        "self_attention",
+        "matrix(query, key, mask)  #",
+        "matrix(query, key)  #",
     ),
     Cause("the initial inverse is that of each matrix", config={"inv_coeff_init_option": True}),
-    Cause("the initial inverse is that of the batch", config={"inv_coeff_init_option": False}),
+    Cause("the initial inverse is that of the batch", config={"inv_coeff_init_option": False, "pinv_initial": "batch"}),
+    Cause(
+        "the initial inverse is that of each sequence",
+        config={"inv_coeff_init_option": False, "pinv_initial": "sequence"},
+    ),
     Cause("masking is that of transformers", config={"masking": "transformers"}),
     Cause("masking is the authors' own", config={"masking": "original"}),
     Cause("padding is left out, as if it were not there", config={"masking": "invariant"}),

@@ -15,7 +15,6 @@ import numpy as np
 
 from nystrom_np.array_module import Array, to_numpy
 from nystrom_np.causes import CAUSES, Cause
-from nystrom_np.rewrite import Change
 from nystrom_np.trace import Trace, run
 
 __all__ = ["Compared", "Report", "compare", "rounding_errors"]
@@ -147,8 +146,14 @@ def compare(
     >>> from nystrom_np.trace import run, trace
     >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, initializer_range=0.5)
     >>> model, inputs = NystromformerModel(config, dtype="float64"), {"input_ids": [[7, 3, 9, 4]]}
-    >>> port = run(model, inputs, [Change("project", 'heads("query") / d**0.25', 'heads("query") / d**0.5'),
-    ...                            Change("project", 'heads("key") / d**0.25', 'heads("key") / d**0.5')])
+    >>> port = run(
+    ...     model,
+    ...     inputs,
+    ...     [
+    ...         Change("project", 'heads("query") / d**0.25', 'heads("query") / d**0.5'),
+    ...         Change("project", 'heads("key") / d**0.25', 'heads("key") / d**0.5'),
+    ...     ],
+    ... )
     >>> report = compare(trace(model, **inputs), port)
     >>> report.first.name, report.cause
     ('encoder.layer.0.attention.self.q', 'scores are divided by √d twice')
@@ -181,7 +186,9 @@ def rounding_errors(expected: Trace, dtype: str) -> dict[str, float]:
     >>> from nystrom_np.trace import trace
     >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2)
     >>> errors = rounding_errors(trace(NystromformerModel(config, dtype="float64"), input_ids=[[7, 3]]), "float32")
-    >>> 1e-9 < errors["last_hidden_state" if "last_hidden_state" in errors else "encoder.layer.0.output.LayerNorm"] < 1e-5
+    >>> 1e-9 < errors[
+    ...     "last_hidden_state" if "last_hidden_state" in errors else "encoder.layer.0.output.LayerNorm"
+    ... ] < 1e-5
     True
     """
     if dtype not in EPS:
@@ -287,13 +294,17 @@ def _explaining(
     wrong, found = report.first, []
     for cause in causes:
         other = _supposing(expected, cause)
-        value = None if other is None else other.get(wrong.name)
+        if other is None:
+            continue
+        value = other.get(wrong.name)
         if value is None or value.shape != expected[wrong.name].shape:
             continue
         left = _distance(theirs[wrong.name], value)
         if left <= wrong.allowed and left <= 0.1 * wrong.error:
             agreeing = [
-                name in other and other[name].shape == theirs[name].shape and _distance(theirs[name], other[name]) <= step.allowed
+                name in other
+                and other[name].shape == theirs[name].shape
+                and _distance(theirs[name], other[name]) <= step.allowed
                 for name, step in report.steps.items()
             ]
             found.append((-sum(agreeing), left, cause.name))

@@ -105,7 +105,8 @@ def compiled(
 def _compiled(
     marks: frozenset[tuple[str, str]], changes: tuple[Change, ...]
 ) -> tuple[dict[str, Any], tuple[Site, ...]]:
-    code, sites = {}, []
+    code: dict[str, Any] = {}
+    sites: list[Site] = []
     texts = {name: Path(str(page.__file__)).read_text(encoding="utf-8") for name, page in PAGES.items()}
     for change in changes:
         owner = [name for name, text in texts.items() if re.search(rf"^def {change.function}\(", text, re.MULTILINE)]
@@ -127,7 +128,9 @@ def _changed(text: str, change: Change) -> str:
     first, last = node.lineno - 1, node.end_lineno
     body = "".join(lines[first:last])
     if body.count(change.old) != 1:
-        raise ValueError(f"{change.function} has {change.old!r} {body.count(change.old)} times, where once was expected")
+        raise ValueError(
+            f"{change.function} has {change.old!r} {body.count(change.old)} times, where once was expected"
+        )
     return "".join([*lines[:first], body.replace(change.old, change.new), *lines[last:]])
 
 
@@ -146,19 +149,19 @@ class _Marker(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         return node  # a function inside a function is part of its lines
 
-    def visit_Assign(self, node: ast.Assign) -> ast.Assign:
+    def visit_Assign(self, node: ast.Assign) -> Any:
         target = node.targets[0]
         names = [getattr(part, "id", "") for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
         return self._statement(node, tuple(names))
 
-    def visit_Return(self, node: ast.Return) -> ast.Return:
+    def visit_Return(self, node: ast.Return) -> Any:
         parts = len(node.value.elts) if isinstance(node.value, ast.Tuple) else 1
         return self._statement(node, tuple(f"return {part}" for part in range(parts)) if parts > 1 else ("return",))
 
     def _statement(self, node: Any, keys: tuple[str, ...]) -> Any:
         self.statement = node
         value = node.value
-        inner = self.generic_visit(node)
+        inner: Any = self.generic_visit(node)
         inner.value = self._wrap(inner.value, keys, value)
         return inner
 

@@ -44,7 +44,7 @@ NAMES: dict[tuple[str, str], str] = {
     ("nystrom_kernels", "f"): "F",
     ("nystrom_kernels", "a"): "A",
     ("nystrom_kernels", "b"): "B",
-    ("initial_inverse", "largest"): "pinv.largest",
+    ("initial_inverse", "xp.max(columns, axis=axes, keepdims=True)"): "pinv.largest",
     ("iterative_pinv", "z"): "pinv.{n}",
     ("svd_pinv", "return"): "pinv",
     ("self_attention", "weights"): "attention_probs",
@@ -226,7 +226,7 @@ class _Recorder:
         self.room = SimpleNamespace(**{**functions, "elementwise": _as_it_is})
 
     def _executed(self, name: str, code: Any) -> dict[str, Any]:
-        names = {"__name__": f"{name}, marked", "__framed__": self.framed, "__mark__": self.mark,
+        names: dict[str, Any] = {"__name__": f"{name}, marked", "__framed__": self.framed, "__mark__": self.mark,
                  "__begin__": self.begin}  # fmt: skip
         exec(code, names)
         own = {key for key, value in vars(PAGES[name]).items() if inspect.isfunction(value)}
@@ -260,7 +260,9 @@ class _Recorder:
         if caller is None:
             return self.noted(Site(frame.function, (name,), 0, "", ()), name, value, {}, frame.path)
         at = self.sites[caller.at]
-        return self.noted(Site(frame.function, (name,), at.line, at.formula, at.reads), name, value, caller.here, frame.path)
+        return self.noted(
+            Site(frame.function, (name,), at.line, at.formula, at.reads), name, value, caller.here, frame.path
+        )
 
     def entered(self, function: str, arguments: dict[str, Any]) -> "_Frame":
         """Return the frame of a call: its module is told by its parameters, or is that of the caller."""
@@ -285,7 +287,9 @@ class _Recorder:
         ids = self.inputs.get("input_ids")
         shape = np.shape(self.inputs["inputs_embeds"])[:-1] if ids is None else np.shape(ids)
         mask = self.inputs.get("attention_mask")
-        mask = np.ones(shape, bool) if mask is None else to_numpy(mask if hasattr(mask, "shape") else np.array(mask)) != 0
+        mask = (
+            np.ones(shape, bool) if mask is None else to_numpy(mask if hasattr(mask, "shape") else np.array(mask)) != 0
+        )
         mask = np.broadcast_to(mask, shape).reshape(-1, shape[-1])
         return Packed(mask, np.zeros(1)).order
 
@@ -374,7 +378,7 @@ def _modules(node: Any, path: str = "") -> Iterator[tuple[int, str]]:
 
 def _containers(steps: Iterable[str]) -> dict[str, str]:
     """Name the last step inside each module: what the module returns."""
-    last = {}
+    last: dict[str, str] = {}
     for name in steps:
         parts = name.split(".")
         last |= {".".join(parts[:end]): name for end in range(1, len(parts))}

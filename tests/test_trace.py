@@ -8,7 +8,18 @@ from nystrom_np.compare import compare
 from nystrom_np.fast import definitions
 from nystrom_np.rewrite import Change, compiled
 from nystrom_np.trace import NAMES, run, trace
-from tests.models import ANSWER, BODY, BRANCHES, CHOICE, EVERYTHING, MASKED_LM, MODELS, SEQUENCE, build_another, inputs_for
+from tests.models import (
+    ANSWER,
+    BODY,
+    BRANCHES,
+    CHOICE,
+    EVERYTHING,
+    MASKED_LM,
+    MODELS,
+    SEQUENCE,
+    build_another,
+    inputs_for,
+)
 
 MASKINGS = ("transformers", "original", "invariant")
 
@@ -57,22 +68,22 @@ FAULTS = {
     ("nystrom_kernels", "matrix(query_landmarks, key, mask)", "matrix(query_landmarks, query, mask)"): "self.B.scores",
     ("nystrom_kernels", "matrix(query_landmarks, key, mask)", "matrix(query_landmarks, key)"): "self.B",
     ("softmax", "e / xp.sum(e, axis=axis, keepdims=True)", "e"): "self.F",
-    ("initial_inverse", "transposed(a) / largest", "a / largest"): "self.pinv.0",
+    ("initial_inverse", "transposed(a)", "a"): "self.pinv.0",
     ("iterative_pinv", "13.0 * i", "12.0 * i"): "self.pinv.1",
     ("iterative_pinv", "15.0 * i", "16.0 * i"): "self.pinv.1",
     ("iterative_pinv", "7.0 * i", "6.0 * i"): "self.pinv.1",
-    ("self_attention", "f @ inverse(config)(a)", "f"): "self.attention_probs",
+    ("self_attention", "f @ inverse(config)(a)", "1.0 * f"): "self.attention_probs",
     ("self_attention", "weights @ (b @ value)", "0.5 * weights @ (b @ value)"): "self.context_before_conv",
     ("depthwise_conv", "weight[:, :, s]", "weight[:, :, taps - 1 - s]"): "self.conv",
     ("self_attention", "context + depthwise_conv", "context - depthwise_conv"): "attention.self",
     ("self_attention", "moveaxis(context, 1, 2)", "moveaxis(context, 1, 3)"): "attention.self",
-    ("encoder_layer", '["output"]["dense"]) + x, **p["attention"]', '["output"]["dense"]), **p["attention"]'):
+    ("encoder_layer", '["output"]["dense"]) + x, **p["attention"]', '["output"]["dense"]) + 0.0 * x, **p["attention"]'):
         "attention.output.LayerNorm.input",
-    ("encoder_layer", "act(linear", "(linear"): "intermediate.intermediate_act_fn",
+    ("encoder_layer", "act(linear", "1.0 * (linear"): "intermediate.intermediate_act_fn",
     ("encoder_layer", '**p["output"]["dense"]) + x', '**p["output"]["dense"]) - x'): "output.LayerNorm.input",
-    ("masked_lm", "get_activation(config.hidden_act)(linear", "(linear"): "cls.predictions.transform.transform_act_fn",
+    ("masked_lm", "get_activation(config.hidden_act)(linear", "1.0 * (linear"): "transform_act_fn",
     ("cross_entropy", "total / xp.maximum(count, 1)", "total / labels.shape[0]"): "loss",
-    ("cross_entropy", "labels != ignore_index", "labels == labels"): "loss.total",
+    ("cross_entropy", "-picked, 0.0", "-picked, 1.0"): "loss.total",
 }  # fmt: skip
 FAULTS[("linear", "x @ weight.T + bias", "x @ weight.T")] = "self.query"
 
@@ -98,14 +109,19 @@ DISTINCT = [cause for cause in CAUSES if cause.changes]
 @pytest.mark.parametrize("cause", DISTINCT, ids=lambda cause: cause.name)
 def test_a_known_cause_is_named(cause):
     """On the first of a few models on which it makes a difference."""
-    for model, branch, length, pad in ((MASKED_LM, "nystrom", 11, 0), (SEQUENCE, "dense", 9, 0), (BODY, "nystrom", 4, 0)):
+    for model, branch, length, pad in (
+        (MASKED_LM, "nystrom", 11, 0),
+        (SEQUENCE, "dense", 9, 0),
+        (BODY, "nystrom", 4, 0),
+    ):
         built, inputs = build_another(model, branch, pad_token_id=pad), inputs_for(model, length=length)
         inputs["input_ids"][-1, -2:] = pad
         if branch == "dense":
             inputs["head_mask"] = np.array([1, 0])
         steps = trace(built, **inputs)
         port = run(built, inputs, cause.changes)
-        report = compare(steps, {name: port[name] for name in port if name in steps})
+        same = [name for name in port if name in steps and port[name].shape == steps[name].shape]
+        report = compare(steps, {name: port[name] for name in same})
         if not report.agrees:
             assert cause.name in report.causes
             return
@@ -123,7 +139,10 @@ def test_the_fast_forms_are_no_false_alarm(model, dtype):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"nystromformer.embedings": np.zeros((2, 11, 16))}, "none of the trace's .* the nearest is 'nystromformer.emb"),
+        (
+            {"nystromformer.embedings": np.zeros((2, 11, 16))},
+            "none of the trace's .* the nearest is 'nystromformer.emb",
+        ),
         ({"logits": np.zeros((2, 11))}, r"'logits' must have shape \(2, 11, 53\); found \(2, 11\)"),
         ({"logits": np.zeros((2, 11, 53), int)}, "'logits' must hold floats; found int64"),
         ({}, "the port has none of the trace's"),
