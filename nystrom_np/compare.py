@@ -143,6 +143,7 @@ def compare(
     Examples
     --------
     >>> from nystrom_np import NystromformerConfig, NystromformerModel
+    >>> from nystrom_np.rewrite import Change
     >>> from nystrom_np.trace import run, trace
     >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, initializer_range=0.5)
     >>> model, inputs = NystromformerModel(config, dtype="float64"), {"input_ids": [[7, 3, 9, 4]]}
