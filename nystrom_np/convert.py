@@ -152,10 +152,14 @@ def _common_dtype(tensors: Mapping[str, np.ndarray]) -> str:
 
 def _write_raw(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Write the tensors under their original names, for `load_checkpoint` to make these canonical."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file, save_file
 
     folder.mkdir()
-    save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / FILE_NAME)
+    try:
+        save_file({name: np.asarray(array, order="C") for name, array in tensors.items()}, folder / FILE_NAME)
+    except SafetensorError as error:
+        raise CheckpointError(f"its tensors cannot be written as safetensors: {error}") from None
     written = load_file(folder / FILE_NAME)
     if not all(np.array_equal(written[name], array, equal_nan=True) for name, array in tensors.items()):
         raise OSError(f"{folder} does not hold what was written to it")
