@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from nystrom_np.causes import CAUSES
 from nystrom_np.compare import compare
@@ -20,6 +21,8 @@ from tests.models import (
     build_another,
     inputs_for,
 )
+from tests.reference.client import ROOT, run_inside
+from tests.reference.environment import ReferenceUnavailable
 
 MASKINGS = ("transformers", "original", "invariant")
 
@@ -151,3 +154,25 @@ def test_the_fast_forms_are_no_false_alarm(model, dtype):
 def test_what_cannot_be_compared_is_one_sentence(traced, found, message):
     with pytest.raises(ValueError, match=message):
         compare(traced, found)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_module_of_the_reference_returns_its_step(model, branch, tmp_path):
+    """Forward hooks' names fit as they are, and their values within 1e-10."""
+    built = build_another(model, branch, length=16, segment_means_seq_len=16 if branch == "nystrom" else 8)
+    built.save_pretrained(tmp_path)
+    inputs = inputs_for(model, length=16)
+    save_file({name: np.ascontiguousarray(value) for name, value in inputs.items()}, tmp_path / "inputs.safetensors")
+    try:
+        run_inside("4.37.2", ROOT / "tests" / "reference" / "run_hooks.py", tmp_path)
+    except ReferenceUnavailable as error:
+        pytest.skip(str(error))
+    hooks = load_file(tmp_path / "hooks.safetensors")
+    steps = trace(built, **inputs)
+    found = {name: value for name, value in hooks.items() if not name.endswith("dropout")}
+    assert len(found) > 30
+    for name, value in found.items():
+        np.testing.assert_allclose(np.broadcast_to(steps[name], value.shape), value, rtol=0, atol=1e-10, err_msg=name)
+    assert compare(steps, hooks).agrees
