@@ -117,8 +117,8 @@ def leads_somewhere(site: Path, pages: dict[str, Page], name: str, link: str) ->
 
 
 def weight(site: Path, name: str, page: Page) -> int:
-    """Bytes of a page and of all that it loads."""
-    files = {beside(site, name, file).resolve() for file in local(page.loads)}
+    """Bytes of a page and of all that it loads on a wide screen: the pictures for phones are lazy, and hidden there."""
+    files = {beside(site, name, file).resolve() for file in local(page.loads) if "-narrow-" not in file}
     return sum(file.stat().st_size for file in {*files, (site / name).resolve()} if file.is_file())
 
 

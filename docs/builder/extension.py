@@ -177,8 +177,9 @@ class Picture(SphinxDirective):
         alt = pictures.draw(name, folder)
         figure = nodes.figure(classes=["picture"])
         for theme in ("light", "dark"):
-            image = nodes.image(uri=f"/_build/pictures/{name}-{theme}.svg", alt=alt, classes=[f"only-{theme}"])
-            figure += image
+            for form in pictures.FORMS:
+                uri = f"/_build/pictures/{name}-{form}-{theme}.svg"
+                figure += nodes.image(uri=uri, alt=alt, loading="lazy", classes=[f"only-{theme}", f"on-{form}"])
         text = nodes.Element()
         self.state.nested_parse(self.content, self.content_offset, text)
         caption = nodes.caption("", "", *text[0].children)

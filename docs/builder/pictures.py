@@ -23,7 +23,7 @@ from nystrom_np.functional import (
     svd_pinv,
 )
 
-__all__ = ["CHECKPOINT", "PICTURES", "TEXT", "draw"]
+__all__ = ["CHECKPOINT", "FORMS", "PICTURES", "TEXT", "draw"]
 
 CHECKPOINT = ROOT / "weights" / "masked-lm"
 TEXT = (
@@ -48,10 +48,12 @@ THEMES = {
     },
 }
 Theme = dict[str, Any]
+FORMS = ("wide", "narrow")
+_form = [FORMS[0]]
 
 
 def draw(name: str, folder: Path) -> str:
-    """Draw a picture in both themes as ``name-light.svg`` and ``name-dark.svg``; return its alternative text."""
+    """Draw a picture in both themes and forms, as ``name-wide-light.svg`` and so on; return its alternative text."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -72,9 +74,11 @@ def draw(name: str, folder: Path) -> str:
             "svg.hashsalt": "nystrom_np",
         }
         with rc_context(settings):
-            figure, alt = PICTURES[name](colours)
-            figure.savefig(folder / f"{name}-{theme}.svg", transparent=True, metadata={"Date": None})
-            pyplot.close(figure)
+            for form in FORMS:
+                _form[0] = form
+                figure, alt = PICTURES[name](colours)
+                figure.savefig(folder / f"{name}-{form}-{theme}.svg", transparent=True, metadata={"Date": None})
+                pyplot.close(figure)
     return alt
 
 
@@ -111,9 +115,13 @@ def relative_error(exact: Any, found: Any) -> Any:
 
 
 def new_figure(columns: int, width: float, height: float) -> tuple[Any, Any]:
-    """A figure with axes side by side."""
+    """A figure with axes side by side, or for phones one under the other."""
     from matplotlib import pyplot
 
+    if _form[0] == "narrow":
+        size = (5.0, 5.0 * columns * height * columns / width if columns > 1 else 4.2)
+        figure, axes = pyplot.subplots(columns, 1, figsize=size, layout="constrained", squeeze=False)
+        return figure, axes.T
     return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained", squeeze=False)
 
 
