@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 import nystrom_np
+from nystrom_np.activations import ACTIVATIONS
+from nystrom_np.fast.on_device import with_bias
 from tests import cuda
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # CuPy warns where it finds no CUDA
@@ -186,12 +188,33 @@ def fused() -> Iterator[tuple[str, str, int, int]]:
                 yield module, node.name, len(node.args.args) - numbers, numbers
 
 
-FUSED = list(fused())
+FUSED = [
+    *fused(),
+    *(
+        ("nystrom_np.activations", f"with_bias({name})", 2, 0)
+        for name in sorted({f.__name__ for f in ACTIVATIONS.values()})
+    ),
+]
 
 
 def test_every_fused_formula_is_found() -> None:
     names = {name for _, name, _, _ in FUSED}
-    assert {"gelu", "gelu_new", "laplace", "_exponentials", "_shares", "_scale_and_shift"} <= names
+    assert {
+        "gelu",
+        "gelu_new",
+        "laplace",
+        "_exponentials",
+        "_shares",
+        "_normalised",
+        "_add_both",
+        "with_bias(mish)",
+    } <= names
+
+
+def formula_of(module: str, name: str) -> Any:
+    """A formula, or an activation with a bias added before it."""
+    found = getattr(importlib.import_module(module), name.removeprefix("with_bias(").rstrip(")"))
+    return with_bias.__wrapped__(found) if name.startswith("with_bias") else found
 
 
 def traced(module: str, name: str, arrays: int, numbers: int, dtype: str) -> tuple[Any, list[Any]]:
@@ -212,7 +235,7 @@ def traced(module: str, name: str, arrays: int, numbers: int, dtype: str) -> tup
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cupy, "fuse", noted)
         with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):  # stopped by the missing GPU when it is to be run
-            getattr(importlib.import_module(module), name)(*given)
+            formula_of(module, name)(*given)
     assert made[0].new_fusion is None
     [(kernel, _)] = made[0]._memo.values()
     return kernel, given

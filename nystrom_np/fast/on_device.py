@@ -14,7 +14,7 @@ from typing import Any
 from jaxtyping import Float, Integer, Shaped
 
 from nystrom_np import definition, losses
-from nystrom_np.activations import get_activation
+from nystrom_np.activations import ACTIVATIONS, get_activation
 from nystrom_np.array_module import Array, get_array_module
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.skip import attention_with_skip
@@ -108,9 +108,26 @@ def linear(
     bias: Float[Array, "outputs"] | float = 0.0,
 ) -> Float[Array, "*batch outputs"]:
     """Compute :func:`nystrom_np.definition.linear` as a product of two matrices: CuPy starts it sooner than others."""
-    y = x.reshape(-1, x.shape[-1]) @ weight.T
+    y = product(x, weight)
     y += bias
-    return y.reshape(*x.shape[:-1], len(weight))
+    return y
+
+
+def product(x: Float[Array, "*batch inputs"], weight: Float[Array, "outputs inputs"]) -> Float[Array, "*batch outputs"]:
+    """Return x Wᵀ: what follows in a layer adds the bias, in the kernel that it is anyway."""
+    return (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], len(weight))
+
+
+@cache
+def with_bias(activation: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
+    """Make act(y + b) one kernel of an activation that takes each element alone, in y's dtype."""
+    as_written, widen = unwrap(activation), unwrap(wide)
+
+    def biased(y: Array, bias: Array) -> Array:
+        return as_written(widen(y) + widen(bias)).astype(y.dtype)
+
+    biased.__name__ = f"biased_{as_written.__name__}"
+    return fused(biased)
 
 
 def softmax(x: Float[Array, "*shape"], axis: int = -1) -> Float[Array, "*shape"]:
@@ -133,18 +150,22 @@ def _shares(weights: Array, total: Array) -> Array:
 def layer_norm(
     x: Float[Array, "*batch dim"], weight: Float[Array, "dim"], bias: Float[Array, "dim"], eps: float = 1e-5
 ) -> Float[Array, "*batch dim"]:
-    """Compute :func:`nystrom_np.definition.layer_norm`, half precision in float32, the last steps in one kernel."""
-    y = wide(x)
-    y = y - y.mean(axis=-1, keepdims=True)
-    _scale_and_shift(y, (y * y).mean(axis=-1, keepdims=True), weight, bias, eps)
-    return y.astype(x.dtype, copy=False)
+    """Compute :func:`nystrom_np.definition.layer_norm` in two sums and two kernels, half precision in float32."""
+    mean = x.mean(axis=-1, keepdims=True, dtype="float32" if x.dtype == "float16" else x.dtype)
+    variance = _squared_distances(x, mean).mean(axis=-1, keepdims=True)
+    return _normalised(x, mean, variance, weight, bias, eps).astype(x.dtype, copy=False)
 
 
 @fused
-def _scale_and_shift(y: Array, variance: Array, weight: Array, bias: Array, eps: float) -> None:
-    y *= 1.0 / get_array_module(variance).sqrt(variance + eps)
-    y *= weight
-    y += bias
+def _squared_distances(x: Array, mean: Array) -> Array:
+    centred = x - mean
+    return centred * centred
+
+
+@fused
+def _normalised(x: Array, mean: Array, variance: Array, weight: Array, bias: Array, eps: float) -> Array:
+    scale = 1.0 / get_array_module(variance).sqrt(variance + eps)
+    return ((x - mean) * scale * weight + bias).astype(x.dtype)
 
 
 def softmax_attention_matrix(
@@ -295,14 +316,20 @@ def self_attention(
 def project(
     p: Parameters, config: NystromformerConfig, x: Float[Array, "batch length dim"]
 ) -> list[Float[Array, "batch heads length head_dim"]]:
-    """Compute :func:`nystrom_np.definition.project`, queries and keys divided where they lie."""
+    """Compute :func:`nystrom_np.definition.project`, biases and the division of queries and keys where they lie."""
     batch, length, width = x.shape
     heads = config.num_attention_heads
-    query, key, value = (linear(x, **p[name]) for name in ("query", "key", "value"))
-    scale = (width // heads) ** 0.25
-    query *= 1.0 / scale
-    key *= 1.0 / scale
+    query, key = (product(x, p[name]["weight"]) for name in ("query", "key"))
+    for y, name in ((query, "query"), (key, "key")):
+        _shift_and_scale(y, p[name]["bias"], (width // heads) ** -0.25)
+    value = linear(x, **p["value"])
     return [y.reshape(batch, length, heads, width // heads).swapaxes(1, 2) for y in (query, key, value)]
+
+
+@fused
+def _shift_and_scale(y: Array, bias: Array, scale: float) -> None:
+    y += bias
+    y *= scale
 
 
 def encoder_layer(
@@ -314,14 +341,14 @@ def encoder_layer(
     *,
     segments: Sequence[slice] | None = None,
 ) -> tuple[Float[Array, "batch length dim"], Any]:
-    """Compute :func:`nystrom_np.definition.encoder_layer`, each sum written over its first term.
+    """Compute :func:`nystrom_np.definition.encoder_layer`, bias and residual sum in one kernel.
 
     The feed-forward block takes no more positions at once than ``config.chunk_size_feed_forward`` says.
     """
     output, eps = p["attention"]["output"], config.layer_norm_eps
     y, weights = self_attention(p["attention"]["self"], config, x, mask, head_mask, segments=segments)
-    y = linear(y, **output["dense"])
-    y += x
+    y = product(y, output["dense"]["weight"])
+    _add_both(y, output["dense"]["bias"], x)
     x = layer_norm(y, **output["LayerNorm"], eps=eps)
     rows, max_rows = x.reshape(-1, x.shape[-1]), config.chunk_size_feed_forward
     if not 0 < max_rows < len(rows):
@@ -334,9 +361,20 @@ def feed_forward(
     p: Parameters, config: NystromformerConfig, x: Float[Array, "*batch dim"]
 ) -> Float[Array, "*batch dim"]:
     """Return LN(W₂ act(W₁ x + b₁) + b₂ + x)."""
-    y = linear(get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"])), **p["output"]["dense"])
-    y += x
+    act, inner, outer = get_activation(config.hidden_act), p["intermediate"]["dense"], p["output"]["dense"]
+    if act in ACTIVATIONS.values():
+        hidden = with_bias(act)(product(x, inner["weight"]), inner["bias"])
+    else:  # a function of the user's, which may look at whole rows
+        hidden = act(linear(x, **inner))
+    y = product(hidden, outer["weight"])
+    _add_both(y, outer["bias"], x)
     return layer_norm(y, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
+
+
+@fused
+def _add_both(y: Array, bias: Array, x: Array) -> None:
+    y += bias
+    y += x
 
 
 def encode(
