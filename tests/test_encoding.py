@@ -182,7 +182,7 @@ def test_which_token_stands_for_what_in_a_batch(tokenizer: NystromformerTokenize
     with pytest.raises(IndexError, match="the encoding has 2 sequences, found the index 2"):
         batch.tokens(2)
     with pytest.raises(ValueError, match="it does not come from a tokenizer's call"):
-        BatchEncoding(input_ids=[2, 3]).tokens()
+        BatchEncoding({"input_ids": [2, 3]}).tokens()
 
 
 def test_an_encoding_moves_and_is_kept(tokenizer: NystromformerTokenizer) -> None:

@@ -384,7 +384,7 @@ def test_a_file_to_which_nothing_was_added_is_written_as_it_was_read(checkpoints
         ((["a", 5],), TypeError, r"text\[1\] is a str or a pair of str, found int 5"),
         (([("a", "b", "c")],), TypeError, r"text\[0\] is a str or a pair of str, found tuple"),
         (([("a", None)],), TypeError, r"text\[0\] is a str or a pair"),
-        (("a", ["b"]), TypeError, "text is a str, so text_pair is a str or None, found list"),
+        (("a", ["b"]), TypeError, "text_pair is a str or None, found list"),
         ((["a"], "b"), TypeError, "text is a list, so text_pair is a list or None, found str 'b'"),
         ((["a", "b"], ["c"]), ValueError, "text and text_pair have the same length, found 2 and 1"),
         ((["a"], [None]), TypeError, r"text_pair\[0\] is a str when text_pair is given, found None"),

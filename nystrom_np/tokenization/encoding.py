@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from nystrom_np.array_module import to_device
+from nystrom_np.tokenization.options import check_tensors
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
-__all__ = ["BatchEncoding", "CharSpan", "TokenSpan", "as_arrays", "rows_of"]
+__all__ = ["BatchEncoding", "CharSpan", "TokenSpan", "rows_of"]
 
 
 class CharSpan(NamedTuple):
@@ -30,9 +31,18 @@ class TokenSpan(NamedTuple):
 class BatchEncoding(dict[str, Any]):
     """What a tokenizer returns: a dict whose values are attributes too.
 
-    Under a number is what the ``tokenizers`` library says of that sequence: ``encoding[0].offsets``. Its methods
-    are here under the same names and take the number of the sequence first, which is 0 if there is one argument
-    alone.
+    Under a number is what the ``tokenizers`` library says of that sequence: ``encoding[0].offsets``; under a slice, of
+    several. Its methods are here under the same names and take the number of the sequence first, which is 0 if there
+    is one argument alone.
+
+    Parameters
+    ----------
+    data : dict, optional
+        The values by name.
+    encoding : tokenizers.Encoding, or list of them, optional
+        What the library returned for each sequence.
+    tensor_type, prepend_batch_axis
+        As for :meth:`convert_to_tensors`.
 
     Attributes
     ----------
@@ -41,12 +51,26 @@ class BatchEncoding(dict[str, Any]):
 
     Examples
     --------
-    >>> encoding = BatchEncoding(input_ids=[2, 7, 3], attention_mask=[1, 1, 1])
+    >>> encoding = BatchEncoding({"input_ids": [2, 7, 3], "attention_mask": [1, 1, 1]})
     >>> encoding.input_ids == encoding["input_ids"]
     True
     """
 
     encodings: "Sequence[Encoding] | None" = None
+
+    def __init__(
+        self, data: Any = None, encoding: Any = None, tensor_type: Any = None, prepend_batch_axis: bool = False
+    ) -> None:
+        super().__init__(data or {})
+        if encoding is not None:
+            self.encodings = list(encoding) if isinstance(encoding, list | tuple) else [encoding]
+        if tensor_type is not None:
+            self.convert_to_tensors(tensor_type, prepend_batch_axis)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, slice):
+            return super().__getitem__(key)
+        return self.encodings[key] if self.encodings is not None else {name: row[key] for name, row in self.items()}
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -144,6 +168,33 @@ class BatchEncoding(dict[str, Any]):
                 self[name] = to_device(value, device)
         return self
 
+    def convert_to_tensors(self, tensor_type: str | None = None, prepend_batch_axis: bool = False) -> "BatchEncoding":
+        """Make arrays of the values, and return the encoding itself.
+
+        Parameters
+        ----------
+        tensor_type : {None, "np"}
+            None: nothing is done.
+        prepend_batch_axis : bool
+            Whether each value is that of one sequence, of which a batch is made.
+
+        Returns
+        -------
+        BatchEncoding
+            int64 arrays of shape (batch, length), (batch, length, 2) for offsets, and (batch,) for what is one number
+            a sequence; what is no integer has NumPy's dtype for it.
+
+        Raises
+        ------
+        ValueError
+            If the sequences differ in length.
+        """
+        check_tensors(tensor_type)
+        if tensor_type is not None:
+            for name, values in self.items():
+                self[name] = _array(name, [values] if prepend_batch_axis else values)
+        return self
+
     def _ask(self, method: str, index: int, second: int | None, *sequence: int) -> Any:
         batch_index, index = (0, index) if second is None else (index, second)
         row = self._row(batch_index)
@@ -159,41 +210,15 @@ class BatchEncoding(dict[str, Any]):
         return self.encodings[index]
 
 
-def as_arrays(encoding: BatchEncoding) -> BatchEncoding:
-    """Make int64 arrays of rows of one length.
-
-    Parameters
-    ----------
-    encoding : BatchEncoding
-        Lists of lists.
-
-    Returns
-    -------
-    BatchEncoding
-        Arrays of shape (batch, length), (batch, length, 2) for offsets and (batch,) for what is one number a row.
-
-    Raises
-    ------
-    ValueError
-        If the rows differ in length.
-
-    Examples
-    --------
-    >>> as_arrays(BatchEncoding(input_ids=[[2, 3], [2, 4]])).input_ids
-    array([[2, 3],
-           [2, 4]])
-    """
-    rows = encoding["input_ids"]
-    lengths = sorted({len(row) for row in rows})
+def _array(name: str, values: Any) -> np.ndarray:
+    lengths = sorted({len(row) for row in values if isinstance(row, list | tuple | np.ndarray)})
     if len(lengths) > 1:
-        raise ValueError(f"arrays need sequences of one length, found {lengths[0]} to {lengths[-1]}: use padding=True")
-    pairs = (len(rows), lengths[0], 2)  # also where there are no tokens
-    arrays = {name: np.array(values, dtype=np.int64) for name, values in encoding.items()}
-    if "offset_mapping" in arrays:
-        arrays["offset_mapping"] = arrays["offset_mapping"].reshape(pairs)
-    result = BatchEncoding(arrays)
-    result.encodings = encoding.encodings
-    return result
+        found = f"found {lengths[0]} to {lengths[-1]}: use padding=True"
+        raise ValueError(f"arrays of {name} need sequences of one length, {found}")
+    array = np.asarray(values)
+    if array.dtype.kind in "iu" or not array.size:
+        array = array.astype(np.int64)
+    return array.reshape(len(values), lengths[0], 2) if name == "offset_mapping" else array
 
 
 def with_overflowing(encodings: "list[Encoding]") -> "tuple[list[int], list[Encoding]]":

@@ -34,45 +34,49 @@ def whole_characters(text: str) -> str:
     return text
 
 
-def as_batch(text: object, text_pair: object, is_split: bool = False) -> tuple[list[Any], bool]:
-    """Return the batch as the library takes it, and whether it was one text (or pair) outside a list."""
-    if isinstance(text, str) and text_pair is None and not is_split:  # what is called most is decided first
-        return [text if text.isascii() else whole_characters(text)], True
-    part, what = (_words, "a list of str") if is_split else (_text, "a str")
-    if _is_one(text, is_split):
-        if text_pair is not None and not _is_one(text_pair, is_split):
-            raise TypeError(f"text is {what}, so text_pair is {what} or None, found {kind(text_pair)}")
-        first = part(text, "text")
-        return [(first, part(text_pair, "text_pair")) if text_pair else first], True
-    if not isinstance(text, list | tuple):
-        raise TypeError(f"text is {what}, a list of {what[2:]} or a list of pairs of {what[2:]}, found {kind(text)}")
-    if not text:
-        raise ValueError("text is an empty list, at least one text is needed")
-    if text_pair is None:
-        return [_item(item, f"text[{i}]", part, is_split) for i, item in enumerate(text)], False
-    if not isinstance(text_pair, list | tuple):
-        raise TypeError(f"text is a list, so text_pair is a list or None, found {kind(text_pair)}")
-    if len(text) != len(text_pair):
-        raise ValueError(f"text and text_pair have the same length, found {len(text)} and {len(text_pair)}")
-    for name, texts in (("text", text), ("text_pair", text_pair)):
-        for i, item in enumerate(texts):
-            if not _is_one(item, is_split):
-                raise TypeError(f"{name}[{i}] is {what} when text_pair is given, found {kind(item)}")
-    return [(part(one, "text"), part(other, "text_pair")) for one, other in zip(text, text_pair, strict=True)], False
-
-
-def _is_one(text: object, is_split: bool) -> bool:
+def is_one(text: object, is_split: bool) -> bool:
     """Whether this is one text: a str, or a list of words."""
     if not is_split:
         return isinstance(text, str)
     return isinstance(text, list | tuple) and not any(isinstance(word, list | tuple) for word in text)
 
 
+def single(text: Any, text_pair: Any, is_split: bool = False) -> Any:
+    """Return one text, or a pair in a tuple, as the library takes it. An empty second text is none."""
+    part, what = (_words, "a list of str") if is_split else (_text, "a str")
+    for name, one in (("text", text), ("text_pair", text_pair)):
+        if not is_one(one, is_split) and (name == "text" or one is not None):
+            expected = what if name == "text" else f"{what} or None"
+            raise TypeError(f"{name} is {expected}, found {kind(one)}")
+    first = part(text, "text")
+    return (first, part(text_pair, "text_pair")) if text_pair else first
+
+
+def as_batch(text: Any, text_pair: Any, is_split: bool = False) -> list[Any]:
+    """Return a list of texts or pairs as the library takes it."""
+    part, what = (_words, "a list of str") if is_split else (_text, "a str")
+    if not isinstance(text, list | tuple):
+        raise TypeError(f"text is {what}, a list of {what[2:]} or a list of pairs of {what[2:]}, found {kind(text)}")
+    if not text:
+        raise ValueError("text is an empty list, at least one text is needed")
+    if text_pair is None:
+        return [_item(item, f"text[{i}]", part, is_split) for i, item in enumerate(text)]
+    if not isinstance(text_pair, list | tuple):
+        raise TypeError(f"text is a list, so text_pair is a list or None, found {kind(text_pair)}")
+    if len(text) != len(text_pair):
+        raise ValueError(f"text and text_pair have the same length, found {len(text)} and {len(text_pair)}")
+    for name, texts in (("text", text), ("text_pair", text_pair)):
+        for i, item in enumerate(texts):
+            if not is_one(item, is_split):
+                raise TypeError(f"{name}[{i}] is {what} when text_pair is given, found {kind(item)}")
+    return [(part(one, "text"), part(other, "text_pair")) for one, other in zip(text, text_pair, strict=True)]
+
+
 def _item(item: Any, name: str, part: Callable[[Any, str], Any], is_split: bool) -> Any:
     """Return a text, or a pair of texts in a tuple."""
-    if _is_one(item, is_split):
+    if is_one(item, is_split):
         return part(item, name)
-    if isinstance(item, list | tuple) and len(item) == 2 and all(_is_one(text, is_split) for text in item):
+    if isinstance(item, list | tuple) and len(item) == 2 and all(is_one(text, is_split) for text in item):
         return part(item[0], name), part(item[1], name)
     expected = "a list of str or a pair of such lists" if is_split else "a str or a pair of str"
     raise TypeError(f"{name} is {expected}, found {kind(item)}")
