@@ -243,7 +243,7 @@ class Pipeline(Generic[Options]):
         cuts = arguments.get("truncation") not in (None, False, "do_not_truncate")
         if (cuts or arguments.get("padding") == "max_length") and arguments.get("max_length") is None:
             arguments["max_length"] = self.longest
-        return self.tokenizer(text, text_pair, **arguments)
+        return self.tokenizer(text, text_pair, **{"verbose": False, **arguments})
 
     def _inputs(self, window: Any) -> Encoding:
         """Return what the model takes, of an encoding of the tokenizers library."""

@@ -95,7 +95,7 @@ class MultipleChoicePipeline(Pipeline[MultipleChoiceOptions]):
         if not isinstance(choices, list | tuple) or not choices:
             raise ValueError(f"choices must be a list of one str or more; found {choices!r:.60}")
         pairs = [(check_text("prompt", prompt), check_text("a choice", choice)) for choice in choices]
-        return list(choices), [self.tokenizer(pairs, padding=True)]
+        return list(choices), [self.tokenizer(pairs, padding=True, verbose=False)]
 
     def answer(self, known: list[str], outputs: list[Any], options: MultipleChoiceOptions) -> Any:
         """Rank the choices."""

@@ -177,7 +177,7 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
         return super()._choose(before, given)
 
     def _shortened(self, question: str, longest: int) -> tuple[str, int]:
-        encoding = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
+        encoding = self.tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ends = [end for _, end in encoding.offset_mapping]
         return (question, len(ends)) if len(ends) <= longest else (question[: ends[longest - 1]], longest)
 
