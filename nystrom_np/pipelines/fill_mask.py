@@ -129,7 +129,7 @@ class FillMaskPipeline(Pipeline[FillMaskOptions]):
         return np.array(sorted(set(ids)))
 
     def _first_piece(self, target: str) -> list[int]:
-        pieces = self.tokenizer(target, add_special_tokens=False).input_ids[:1]
+        pieces = self.tokenizer(target, add_special_tokens=False, verbose=False).input_ids[:1]
         instead = f"{self.tokenizer.convert_ids_to_tokens(pieces[0])!r} stands for it" if pieces else "it is left out"
         warnings.warn(f"the target {target!r} is not in the vocabulary: {instead}", UserWarning, stacklevel=2)
         return pieces
