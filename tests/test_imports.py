@@ -49,6 +49,8 @@ ROOMS = [
     "functional",
     "outputs",
     "checkpoint",
+    "torch_pickle",
+    "torch_legacy",
     "torch_archive",
     "model",
     "rewrite",

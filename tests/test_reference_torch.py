@@ -54,9 +54,11 @@ def test_what_torch_writes_is_read_as_torch_reads_it(version: str, tmp_path: Pat
     run_inside(version, HERE / "run_torch.py", "save", tmp_path)
     answers = assert_read_as_torch_reads(tmp_path, version)
     assert answers["refused"] == {}
-    assert answers["plain"].keys() == {f"{name}.bin" for name in ("types", "views", "module", "parameters", "training")}
-    whole, turned = (load_archive(tmp_path / "views.bin")[name] for name in ("whole", "transposed"))
-    np.testing.assert_array_equal(whole.T, turned)
+    names = [f"{name}.bin" for name in ("types", "views", "module", "parameters", "training")]
+    assert answers["plain"].keys() == {*names, *(f"old-{name}" for name in names)}
+    for file in ("views.bin", "old-views.bin"):
+        whole, turned = (load_archive(tmp_path / file)[name] for name in ("whole", "transposed"))
+        np.testing.assert_array_equal(whole.T, turned)
 
 
 def test_what_the_tests_write_is_what_torch_reads(version: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nystrom_np import torch_archive
+from nystrom_np import torch_pickle
 from nystrom_np.checkpoint import CheckpointError
 from nystrom_np.torch_archive import load_archive, read_state_dict
 from tests.torch_files import ORDERED, Archive, Raw, Tensor, archive, called, encoded, state_dict
@@ -155,7 +155,7 @@ def test_nothing_is_run(tmp_path: Path) -> None:
         refused_pickle(
             called(name, f"open({str(mark)!r}, 'w')"), tmp_path, "it names .*, which is not part of a tensor"
         )
-    for value in (os.system, Path("x"), np.arange(3), np.float64(1), {1, 2}, b"x"):
+    for value in (os.system, Path("x"), np.arange(3), np.float64(1), frozenset([1]), b"x"):
         refused(Archive(pickle.dumps(value, 2)), tmp_path, "its pickle is refused: it names ")
     assert not mark.exists()
 
@@ -164,7 +164,7 @@ def test_nothing_is_run(tmp_path: Path) -> None:
 def test_other_protocols_of_pickle(protocol: int, tmp_path: Path) -> None:
     refused(Archive(pickle.dumps({"a": os.system}, protocol)), tmp_path, "its pickle is refused: it (names|has)")
     mark = tmp_path / "run"
-    for value in (Touches(mark), [eval, print], Path("x"), np.float64(1), {"a": {1, 2}}, b"bytes"):
+    for value in (Touches(mark), [eval, print], Path("x"), np.float64(1), {"a": {(1, 2)}}, b"bytes"):
         refused(Archive(pickle.dumps(value, protocol)), tmp_path, "its pickle is (refused|damaged): ")
     assert not mark.exists()
 
@@ -253,7 +253,6 @@ def test_state_dicts_in_every_protocol(protocol: int, place: str | None, torch_m
         ("DUP", b"N2"),
         ("POP", b"N0"),
         ("BINBYTES", b"B\x01\x00\x00\x00a"),
-        ("EMPTY_SET", b"\x8f"),
         ("FROZENSET", b"(\x91"),
         ("BYTEARRAY8", b"\x96" + b"\x00" * 8),
         ("READONLY_BUFFER", b"\x98"),
@@ -270,7 +269,7 @@ def test_names_can_be_misused_in_no_way(tmp_path: Path) -> None:
     build = called("torch._utils _rebuild_tensor_v2", 1, 0, (1,), (1,), False, None)
     refused_pickle(build, tmp_path, "a tensor views a int")
     refused_pickle(called("torch._utils _rebuild_parameter", 1, True, None), tmp_path, "a parameter is made of a int")
-    refused_pickle(called("torch FloatStorage", 1), tmp_path, "it calls a _StorageType")
+    refused_pickle(called("torch FloatStorage", 1), tmp_path, "it calls a StorageType")
     refused_pickle(Raw(b"]N\x85R"), tmp_path, "it calls a list")
     refused_pickle(Raw(b"ctorch\nSize\n]R"), tmp_path, "the arguments of a call are a list")
     refused_pickle(Raw(b"]}b"), tmp_path, "the instruction BUILD changes a list")
@@ -332,7 +331,7 @@ def test_a_memo_is_not_as_long_as_its_largest_index(tmp_path: Path) -> None:
 
 
 def test_a_pickle_is_not_longer_than_a_model_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused(Archive(b"\x80\x02" + b"]" * torch_archive.MOST_PICKLED), tmp_path, "more than the 4,194,304 allowed")
+    refused(Archive(b"\x80\x02" + b"]" * torch_pickle.MOST_PICKLED), tmp_path, "more than the 4,194,304 allowed")
 
 
 # --- lies about tensors ---
@@ -408,7 +407,6 @@ def test_compressed_entries_are_not_unpacked(compression: int, tmp_path: Path) -
 def test_files_in_other_formats(tmp_path: Path) -> None:
     refused(b"", tmp_path, "not a zip archive")
     refused(pickle.dumps({"a": 1}), tmp_path, "not a zip archive")
-    refused(pickle.dumps(0x1950A86A20F9469CFC6C, 2) + b"\x80\x02M\xe9\x03.", tmp_path, "format of torch before 1.6")
     refused(b"PK\x03\x04", tmp_path, "damaged zip archive")
     refused(Archive(b"N.", {"data.pkl/data.pkl": b""}), tmp_path, "not an archive of one object")
     refused(Archive(b"N.", {"constants.pkl": b""}), tmp_path, "not an archive of one object")

@@ -79,5 +79,6 @@ if __name__ == "__main__":
     if task == "save":
         for name, value in examples().items():
             torch.save(value, place / f"{name}.bin")
+            torch.save(value, place / f"old-{name}.bin", _use_new_zipfile_serialization=False)  # as before torch 1.6
     else:
         load(place)
