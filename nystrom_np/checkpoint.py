@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from nystrom_np.array_module import to_numpy
-from nystrom_np.files import parse_json_object, read_weight_map, replacing, stand_in, with_variant
+from nystrom_np.files import check_link, parse_json_object, read_weight_map, replacing, stand_in, with_variant
 
 __all__ = [
     "CheckpointError",
@@ -338,6 +338,10 @@ def read_shards(index: Path, read: Callable[[Path], dict[str, Tensor]]) -> dict[
         path = index.with_name(shard)
         if not path.is_file():
             raise FileNotFoundError(f"no file {shard!r} in {index.parent}, though {index.name} names it")
+        try:
+            check_link(path)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from None
         part = read(path)
         if twice := tensors.keys() & part.keys():
             raise CheckpointError(f"{path} and a file before it both have {_listed(twice)}")

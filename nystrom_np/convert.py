@@ -15,7 +15,7 @@ import numpy as np
 from nystrom_np import model as models
 from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint, read_shards, unwrapped
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.files import read_json_object
+from nystrom_np.files import check_link, read_json_object
 from nystrom_np.hub import PICKLES, TOKENIZER, local_folder
 from nystrom_np.tokenization import NystromformerTokenizer
 from nystrom_np.torch_archive import read_state_dict
@@ -189,6 +189,7 @@ def _copy_tokenizer(source: Path, target: Path) -> bool:
     """Copy the tokenizer's files, and load it as a check. Return whether there is a ``tokenizer.json``."""
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
+            check_link(source / name)
             shutil.copyfile(source / name, target / name)
     if not (target / TOKENIZER_FILES[0]).is_file():
         return False

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     "JSON_LINES",
+    "check_link",
     "json_values",
     "parse_json_object",
     "read_json_object",
@@ -162,6 +163,37 @@ def read_weight_map(index: Path) -> dict[str, str]:
         if re.search(r"[/\\:\0]", file) or file in ("", ".", ".."):
             raise ValueError(f"{index}: {file!r} is not the name of a file beside it")
     return weight_map
+
+
+def check_link(path: Path) -> None:
+    """Refuse a file that another file named, or that is to be copied, if it is a link to outside its folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file. In the cache of huggingface_hub, where ``snapshots/COMMIT`` links to ``blobs``, it may lie there.
+
+    Raises
+    ------
+    ValueError
+        If it lies elsewhere.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "one.safetensors"
+    ...     path.symlink_to(Path(folder).parent / "other.safetensors")
+    ...     check_link(path)
+    Traceback (most recent call last):
+    ValueError: ...one.safetensors is a link that leaves its folder; a copy of the file is expected in its place
+    """
+    if not path.is_symlink():
+        return
+    folder = path.parent.resolve()
+    allowed = {folder, folder.parent.parent / "blobs"} if folder.parent.name == "snapshots" else {folder}
+    if path.resolve().parent not in allowed:
+        raise ValueError(f"{path} is a link that leaves its folder; a copy of the file is expected in its place")
 
 
 def with_variant(name: str, variant: str | None) -> str:

@@ -8,6 +8,7 @@ of the storages, and once for the tensors, when it is known where each storage l
 """
 
 import io
+import reprlib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -61,7 +62,7 @@ def load_legacy(path: Path) -> Any:
     file.next(Machine)  # the number
     version = file.next(Machine)
     if version != VERSION:
-        file.refuse(f"its format has the version {version!r:.40}, expected {VERSION}")
+        file.refuse(f"its format has the version {reprlib.repr(version):.40}, expected {VERSION}")
     file.next(Machine)  # what machine wrote it: the storages are little-endian on every one
     start = file.place
     kinds: dict[str, tuple[StorageType, int]] = {}

@@ -17,8 +17,11 @@ from nystrom_np.checkpoint import CheckpointError, widen_bfloat16
 
 __all__ = ["MOST_PICKLED", "Machine", "StorageType"]
 
-MOST_PICKLED = 1 << 22
+MOST_PICKLED = 1 << 20
 """Bytes that ``data.pkl`` may have; a model of 12 layers needs 30,000."""
+
+DEEPEST = 32
+"""Containers that may lie one in another; what goes through more of them would recurse too deeply."""
 
 MOST_AXES = 32
 LARGEST = 1 << 48  # of any number that says where a tensor lies
@@ -154,12 +157,12 @@ class Machine:
         try:
             for opcode, argument, _ in pickletools.genops(pickled):
                 self.step(opcode.name, argument)
-            return self.stack.pop()
+            return _not_too_deep(self.stack.pop())
         except _Refused as refused:
             self.archive.refuse(f"its pickle is refused: {refused}")
         except CheckpointError:
             raise
-        except (ValueError, IndexError, KeyError, TypeError) as error:
+        except (ValueError, IndexError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
             self.archive.refuse(f"its pickle is damaged: {' '.join(str(error).split()):.200}")
 
     def step(self, opcode: str, argument: Any) -> None:
@@ -270,6 +273,17 @@ class Machine:
             if self.room < 0:
                 raise _Refused(f"its tensors have more than {MOST_SHARED} times the size of the file")
         return value
+
+
+def _not_too_deep(value: Any) -> Any:
+    """Return a value; refuse it if its containers are nested too deeply, as those that contain themselves are."""
+    level: list[Any] = [(value,)]
+    for _ in range(DEEPEST + 1):
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = list({id(part): part for part in parts if type(part) in (dict, list, tuple)}.values())
+        if not level:
+            return value
+    raise _Refused(f"its containers are nested more than {DEEPEST} deep, or contain themselves")
 
 
 def _named(name: str) -> Any:

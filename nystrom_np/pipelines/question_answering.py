@@ -222,11 +222,12 @@ def spans(
     >>> spans(np.array([0.5, 0.4, 0.1]), np.array([0.5, 0.1, 0.4]), top_k=2, longest=2)
     [(0.16000000000000003, 1, 2), (0.04000000000000001, 1, 1)]
     """
-    scores = np.tril(np.triu(np.outer(start, end)), min(longest, len(start)) - 1)
+    room = np.pad(end, (0, min(longest, len(end)) - 1))
+    scores = start[:, None] * np.lib.stride_tricks.sliding_window_view(room, len(room) - len(end) + 1)
     scores[nowhere] = 0
     best = np.argsort(-scores, axis=None, kind="stable")[:top_k]
     pairs = zip(*(axis.tolist() for axis in np.unravel_index(best, scores.shape)), strict=True)
-    return [(float(scores[pair]), *pair) for pair in pairs if scores[pair] > 0]
+    return [(float(scores[first, more]), first, first + more) for first, more in pairs if scores[first, more] > 0]
 
 
 def _has_lists(item: Any) -> bool:

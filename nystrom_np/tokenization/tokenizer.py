@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from nystrom_np.files import replacing, stand_in
 from nystrom_np.hub import local_folder
 from nystrom_np.tokenization.encoding import BatchEncoding, with_overflowing
+from nystrom_np.tokenization.json_file import check_json
 from nystrom_np.tokenization.options import (
     NO_LIMIT,
     CallOptions,
@@ -190,6 +191,7 @@ class NystromformerTokenizer(Sequences):
         data = path.read_bytes()
         if instead := stand_in(data):
             raise ValueError(f"{path} is {instead}")
+        check_json(data, path)
         try:
             backend = Tokenizer.from_buffer(data)
         except (KeyboardInterrupt, SystemExit):
@@ -485,7 +487,9 @@ class NystromformerTokenizer(Sequences):
             self._set(lengths)
             try:
                 return list(self.backend.encode_batch(batch, options.is_split_into_words, options.add_special_tokens))
-            except Exception as error:  # the library raises nothing more specific
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # as in from_pretrained
                 how = f"truncation={lengths.cut!r} to max_length={lengths.max_length}"
                 raise ValueError(f"{how}: {error}") from error
 
