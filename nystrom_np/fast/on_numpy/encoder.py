@@ -17,7 +17,7 @@ from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast import on_numpy
 from nystrom_np.fast.on_numpy.rows import layer_norm, linear, overwrite
-from nystrom_np.fast.on_numpy.threads import blas_threads, one_blas_thread, parallel_map, row_blocks
+from nystrom_np.fast.on_numpy.threads import left_to_blas, one_blas_thread, parallel_map, row_blocks
 from nystrom_np.fast.skip import attention_with_skip
 
 __all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
@@ -31,7 +31,7 @@ FEW_ROWS = 512
 where x is wider than the result."""
 
 VERY_FEW_ROWS = 128
-"""Up to so many rows that holds for every product, and the cores are left to BLAS: its threads share out the weights."""
+"""Up to so many rows that holds for every product, and the cores are left to BLAS, whose threads share the weights."""
 
 ROWS_WORTH_A_THREAD = 32
 """With fewer positions in all, handing them to threads costs more than it saves."""
@@ -79,7 +79,7 @@ def encode(
     Segments stay packed: steps that treat each position alone see nothing but more rows, and attention and convolution
     run on each segment, one beside the other on the threads. (Packing of this kind: Krell et al., arXiv 2107.02027.)
     """
-    with blas_threads() if words.shape[0] * words.shape[1] <= VERY_FEW_ROWS else one_blas_thread():
+    with left_to_blas() if words.shape[0] * words.shape[1] <= VERY_FEW_ROWS else one_blas_thread():
         x = embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
         states, attentions = [x], []
         workspace = np.empty((3, *x.shape), dtype=x.dtype)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["blas_threads", "one_blas_thread", "parallel_map", "row_blocks", "thread_count", "using_threads"]
+__all__ = ["left_to_blas", "one_blas_thread", "parallel_map", "row_blocks", "thread_count", "using_threads"]
 
 BUFFER_SIZE = 512
 """Elements of the buffers through which NumPy takes operations that broadcast. By default 8,192 are gathered there from
@@ -130,7 +130,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @contextmanager
-def blas_threads() -> Iterator[None]:
+def left_to_blas() -> Iterator[None]:
     """Leave the cores to BLAS in this block, and keep all else in the calling thread: the opposite of our own threads.
 
     For few rows, whose products take as long as reading the weights does: rows shared between threads read all of them
@@ -138,7 +138,7 @@ def blas_threads() -> Iterator[None]:
 
     Examples
     --------
-    >>> with blas_threads():
+    >>> with left_to_blas():
     ...     parallel_map(abs, [-2, 3])
     [2, 3]
     """
