@@ -6,7 +6,6 @@ in float64, by formulas that share nothing with the package.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +26,7 @@ from nystrom_np import (
 )
 from nystrom_np.fast import definitions
 from nystrom_np.outputs import ModelOutput
+from nystrom_np.testing.parameters import peaked
 from tests.backends import Backend
 
 BODY = NystromformerModel
@@ -119,32 +119,6 @@ class Elsewhere:
         if value is not None and id(value) not in moved:
             moved[id(value)] = self._backend.numpy(value)
         return None if value is None else moved[id(value)]
-
-
-def peaked(config: NystromformerConfig, shapes: dict[str, tuple[int, ...]], length: int) -> Arrays:
-    """Parameters in float64, wide enough that attention is far from uniform.
-
-    The scores of landmarks are of means over a segment, and so much smaller than those of tokens.
-    """
-    segment = length / config.num_landmarks if config.uses_nystrom_attention else length / 16
-    sharpness = 2.0 * max(1.0, segment) if config.uses_nystrom_attention else 3.0 + 2.5 * segment
-    drawn = {}
-    for name, shape in shapes.items():
-        state = np.random.RandomState(sum(i * byte for i, byte in enumerate(name.encode(), start=1)) % 2**31)
-        noise = state.standard_normal(shape)
-        if name.endswith("LayerNorm.weight"):
-            drawn[name] = 1.0 + 0.2 * noise
-        elif name.endswith("bias"):
-            drawn[name] = 0.2 * noise
-        elif "embeddings" in name:
-            drawn[name] = noise
-        elif name.endswith("conv.weight"):
-            drawn[name] = noise / math.sqrt(shape[2])
-        elif name.endswith(("query.weight", "key.weight")):
-            drawn[name] = noise * math.sqrt(sharpness / shape[1])
-        else:
-            drawn[name] = noise / math.sqrt(shape[-1])
-    return drawn
 
 
 def token_ids(*shape: int, seed: int = 0) -> np.ndarray:
