@@ -107,8 +107,23 @@ def test_a_nystrom_checkpoint_runs_at_its_own_length(checkpoints: Path, monkeypa
     pipe = pipeline("fill-mask", checkpoints / "masked-lm-nystrom")
     assert trained_length(pipe.model.config) == 24
     shapes = noting_shapes(monkeypatch, pipe)
-    pipe(["A [MASK].", "[MASK]" + " a" * 40])  # one by one: the reference's inverse mixes the sequences of a batch
-    assert shapes == [(1, 24), (1, 43)]
+    pipe(["[MASK]" + " a" * 40, "A [MASK].", "[MASK]"])  # those of one length together
+    assert shapes == [(2, 24), (1, 43)]
+    shapes.clear()
+    pipe(["A [MASK].", "[MASK]", "[MASK]."], batch_size=2)
+    assert shapes == [(2, 24), (1, 24)]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("initial", ["batch", "matrix"])
+def test_a_batch_on_the_nystrom_branch_gives_each_its_own(checkpoints: Path, side: str, initial: str) -> None:
+    """Peaked and flat sequences beside each other: the reference's initial value would mix them, by some hundredths here."""
+    folder = checkpoints / "sequence-classification-nystrom"
+    pipe = pipeline("text-classification", folder, dtype="float64", model_kwargs={"pinv_initial": initial})
+    pipe.tokenizer.padding_side = side
+    texts = ["a", "A film full of life, and of people who are full of it.", "dull " * 12, "x" * 40, "a film"]
+    alone = [pipe(text)[0]["score"] for text in texts]
+    np.testing.assert_allclose([answer["score"] for answer in pipe(texts)], alone, rtol=1e-10)
 
 
 def test_answers_do_not_depend_on_the_other_inputs(checkpoints: Path) -> None:

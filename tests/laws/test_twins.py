@@ -232,9 +232,12 @@ def test_signatures(name: str) -> None:
 
 # The law
 
+Sizes = tuple[int, int, int, int, int | None]
+"""Of blocks of several kinds, and threads; None leaves them as they are."""
+
 
 @contextmanager
-def blocks(sizes: tuple[int, int, int, int, int]) -> Iterator[None]:
+def blocks(sizes: Sizes) -> Iterator[None]:
     """Blocks as small as drawn, and as many threads."""
     per_block, scores, few, outputs, threads = sizes
     with pytest.MonkeyPatch.context() as patch, using_threads(threads):
@@ -245,6 +248,7 @@ def blocks(sizes: tuple[int, int, int, int, int]) -> Iterator[None]:
         patch.setattr(encoder, "ROWS_PER_BLOCK", per_block)
         patch.setattr(encoder, "ROWS_WORTH_A_THREAD", few)
         patch.setattr(encoder, "FEW_ROWS", few)
+        patch.setattr(encoder, "VERY_FEW_ROWS", few)
         patch.setattr(rows, "ELEMENTS_PER_BLOCK", outputs)
         patch.setattr(ROOMS["cupy"], "SCORES_PER_BLOCK", scores)
         yield
@@ -255,7 +259,7 @@ sizes = st.tuples(
     st.sampled_from([1 << 18, 6, 20, 100]),
     st.sampled_from([512, 0, 2]),
     st.sampled_from([1 << 18, 7, 40]),
-    st.sampled_from([1, 2]),
+    st.sampled_from([1, 2, None]),
 )
 
 
@@ -309,7 +313,7 @@ def test_twin_is_its_definition(name: str, dtype: str, backend: Backend) -> None
 
     @cases(40 if dtype == "float64" else 12)
     @given(ARGUMENTS[name], sizes)
-    def law(drawn: Arguments | Recipe, cut: tuple[int, int, int, int, int]) -> None:
+    def law(drawn: Arguments | Recipe, cut: Sizes) -> None:
         arguments = drawn if isinstance(drawn, tuple) else drawn()
         config = next((x for x in arguments if hasattr(x, "hidden_act")), None)
 
@@ -342,7 +346,7 @@ def test_elementwise_form_is_its_formula(formula: Any, dtype: str, backend: Back
 
     @cases(15)
     @given(arrays((3, 5), scale=6.0), sizes)
-    def law(x: np.ndarray, cut: tuple[int, int, int, int, int]) -> None:
+    def law(x: np.ndarray, cut: Sizes) -> None:
         x = x.astype(dtype)
         with definitions(), np.errstate(all="ignore"):
             expected = formula(x.astype("float64"))

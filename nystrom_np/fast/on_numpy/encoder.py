@@ -17,7 +17,7 @@ from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast import on_numpy
 from nystrom_np.fast.on_numpy.rows import layer_norm, linear, overwrite
-from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_blocks
+from nystrom_np.fast.on_numpy.threads import left_to_blas, one_blas_thread, parallel_map, row_blocks
 from nystrom_np.fast.skip import attention_with_skip
 
 __all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
@@ -27,7 +27,11 @@ ROWS_PER_BLOCK = 2048
 packed for BLAS."""
 
 FEW_ROWS = 512
-"""Up to so many rows BLAS saves more time by computing W xᵀ for x Wᵀ than it then takes to put its result in order."""
+"""Up to so many rows BLAS saves more time by computing W xᵀ for x Wᵀ than it then takes to put its result in order,
+where x is wider than the result."""
+
+VERY_FEW_ROWS = 128
+"""Up to so many rows that holds for every product, and the cores are left to BLAS, whose threads share the weights."""
 
 ROWS_WORTH_A_THREAD = 32
 """With fewer positions in all, handing them to threads costs more than it saves."""
@@ -75,7 +79,7 @@ def encode(
     Segments stay packed: steps that treat each position alone see nothing but more rows, and attention and convolution
     run on each segment, one beside the other on the threads. (Packing of this kind: Krell et al., arXiv 2107.02027.)
     """
-    with one_blas_thread():
+    with left_to_blas() if words.shape[0] * words.shape[1] <= VERY_FEW_ROWS else one_blas_thread():
         x = embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
         states, attentions = [x], []
         workspace = np.empty((3, *x.shape), dtype=x.dtype)
@@ -132,7 +136,7 @@ def affine(
     the weights; the bias and the function are applied to a few rows at a time.
     """
     weight = p["weight"]
-    if len(x) <= FEW_ROWS and x.shape[-1] > len(weight):
+    if len(x) <= (FEW_ROWS if x.shape[-1] > len(weight) else VERY_FEW_ROWS):
         y = by_feature(x, weight)
         target = np.empty(y.shape, y.dtype) if out is None else out
     else:
