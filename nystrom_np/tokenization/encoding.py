@@ -211,6 +211,8 @@ class BatchEncoding(dict[str, Any]):
 
 
 def _array(name: str, values: Any) -> np.ndarray:
+    if not isinstance(values, list | tuple | np.ndarray):  # one number
+        return np.asarray(values)
     lengths = sorted({len(row) for row in values if isinstance(row, list | tuple | np.ndarray)})
     if len(lengths) > 1:
         found = f"found {lengths[0]} to {lengths[-1]}: use padding=True"

@@ -83,7 +83,7 @@ class Sequences(Vocabulary):
         fill = FILL | {"input_ids": self.pad_token_id}
         for name in set(fill).intersection(values) if pad else ():
             values[name] = [self._filled(row, fill[name], length) for row in values[name]]
-        if is_single and return_tensors is None:
+        if is_single:
             values = {name: rows[0] for name, rows in values.items()}
         return BatchEncoding(values).convert_to_tensors(return_tensors)
 
@@ -223,7 +223,7 @@ class Sequences(Vocabulary):
             values = {"overflowing_tokens": overflowing, "num_truncated_tokens": too_many}
         values |= self._framed(ids, pair_ids, asked)
         self._check_length(values["input_ids"], asked)
-        if pad or asked.return_attention_mask:
+        if pad or self._wants("attention_mask", asked.return_attention_mask):
             values = self.pad(values, pad or False, asked.max_length, multiple, asked.return_attention_mask)
         if asked.return_length:
             values["length"] = len(values["input_ids"])

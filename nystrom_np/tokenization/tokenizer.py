@@ -481,26 +481,30 @@ class NystromformerTokenizer(Sequences):
 
     def _encode(self, batch: list[Any], options: CallOptions) -> list["Encoding"]:
         lengths = self._lengths(options)
-        if lengths.cut:
-            self._check_room(batch, lengths, options.add_special_tokens)
+        is_wide = lengths.cut is not None and self._is_wide(batch, lengths, options.add_special_tokens)
+        how = f"truncation={lengths.cut!r} to max_length={lengths.max_length}"
         with _settings:
-            self._set(lengths)
+            self._set(lengths._replace(stride=0) if is_wide else lengths)
             try:
-                return list(self.backend.encode_batch(batch, options.is_split_into_words, options.add_special_tokens))
+                found = list(self.backend.encode_batch(batch, options.is_split_into_words, options.add_special_tokens))
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # as in from_pretrained
-                how = f"truncation={lengths.cut!r} to max_length={lengths.max_length}"
                 raise ValueError(f"{how}: {error}") from error
+        if is_wide and any(encoding.overflowing for encoding in found):
+            raise ValueError(f"{how}: there is no room for the stride={lengths.stride} beside the special tokens")
+        return found
 
-    def _check_room(self, batch: list[Any], lengths: Lengths, add_special_tokens: bool) -> None:
+    def _is_wide(self, batch: list[Any], lengths: Lengths, add_special_tokens: bool) -> bool:
+        """Whether the stride has no room, so that nothing may be cut; refuse what has none for the special tokens."""
         max_length, stride, special = lengths.max_length, lengths.stride, 0
         if add_special_tokens:
             special = max(self.num_special_tokens_to_add(isinstance(item, tuple)) for item in batch)
         if max_length < special:
             raise ValueError(f"max_length={max_length} has no room for the {special} special tokens")
-        if stride and not 0 < stride < max_length - special:
-            raise ValueError(f"stride={stride} has no room in max_length={max_length} with {special} special tokens")
+        if stride < 0:
+            raise ValueError(f"stride is 0 or more, found {stride}")
+        return bool(stride) and stride >= max_length - special
 
     def _set(self, lengths: Lengths) -> None:
         pad, cut, max_length, stride, multiple = lengths

@@ -2,5 +2,5 @@
 
 collect_ignore = [
     *("run_torch.py", "run_reference.py", "run_documented_examples.py", "run_pipelines.py"),
-    "run_gradients.py",
+    *("run_gradients.py", "run_tokenizer.py"),
 ]
