@@ -7,7 +7,7 @@ import os
 from typing import Any, ClassVar
 
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.hub import local_folder
+from nystrom_np.hub import OF_REPOSITORIES, local_folder
 from nystrom_np.model import (
     NystromformerForMaskedLM,
     NystromformerForMultipleChoice,
@@ -92,9 +92,7 @@ class AutoTokenizer(_Auto):
         """
         options = _without_code(options)
         if config is None:
-            where: dict[str, Any] = {
-                name: options[name] for name in ("revision", "cache_dir", "local_files_only") if name in options
-            }
+            where: dict[str, Any] = {name: options[name] for name in OF_REPOSITORIES if name in options}
             _check_configuration(folder, where)
         return NystromformerTokenizer.from_pretrained(folder, **options)
 

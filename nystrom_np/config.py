@@ -320,6 +320,9 @@ class NystromformerConfig:
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        subfolder: str = "",
+        token: Any = None,
+        force_download: bool = False,
         **overrides: Any,
     ) -> NystromformerConfig:
         """Read ``config.json`` from a folder, or from a repository of the Hugging Face Hub.
@@ -328,8 +331,8 @@ class NystromformerConfig:
         ----------
         folder : str or path
             The folder; or the ``owner/name`` of a repository, if there is no folder of that name.
-        revision, cache_dir, local_files_only
-            Of a repository: see :func:`nystrom_np.hub.local_folder`.
+        revision, cache_dir, local_files_only, subfolder, token, force_download
+            Of a repository, `subfolder` also of a folder: see :func:`nystrom_np.hub.local_folder`.
         **overrides
             Fields that replace those in the file: see `from_dict`.
 
@@ -349,7 +352,8 @@ class NystromformerConfig:
         TypeError
             If an override is no field, be it a key of the file or not: it would have no effect.
         """
-        path = local_folder(folder, "config", revision, cache_dir, local_files_only) / "config.json"
+        at = {"subfolder": subfolder, "token": token, "force_download": force_download}
+        path = local_folder(folder, "config", revision, cache_dir, local_files_only, **at) / "config.json"
         if not path.is_file():
             expected = "a local folder with a config.json is expected, or the owner/name of one on the Hugging Face Hub"
             raise FileNotFoundError(f"no file {path}: {expected}")

@@ -9,10 +9,10 @@ import glob
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, NoReturn
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from nystrom_np.files import read_weight_map
+from nystrom_np.files import read_weight_map, with_variant
 from nystrom_np.hub_guard import watching
 
 __all__ = ["local_folder"]
@@ -29,6 +29,9 @@ FILES = {
 }
 """What is fetched, if the repository has it. Required is the first file; for weights, their index will do instead."""
 
+OF_REPOSITORIES = ("revision", "cache_dir", "local_files_only", "subfolder", "token", "force_download")
+"""Arguments of `local_folder` that whatever loads something has too."""
+
 Name = str | os.PathLike[str]
 
 
@@ -38,6 +41,11 @@ def local_folder(
     revision: str | None = None,
     cache_dir: Name | None = None,
     local_files_only: bool = False,
+    *,
+    subfolder: str = "",
+    token: str | bool | None = None,
+    force_download: bool = False,
+    variant: str | None = None,
 ) -> Path:
     """Return the folder that a name stands for, after fetching what is missing of a repository.
 
@@ -56,6 +64,14 @@ def local_folder(
         Where fetched files are kept; the cache of ``huggingface_hub`` by default.
     local_files_only : bool
         Use the cache only, never the network.
+    subfolder : str
+        Where the files are in the folder or the repository.
+    token : str or bool, optional
+        Who asks for a repository; by default the token of ``HF_TOKEN`` or of an earlier login, with False nobody.
+    force_download : bool
+        Fetch also what is in the cache.
+    variant : str, optional
+        Which weights: "fp16" for ``model.fp16.safetensors``.
 
     Returns
     -------
@@ -69,7 +85,7 @@ def local_folder(
         (PermissionError), or is not in the cache and cannot be fetched (ConnectionError). If the repository has its
         weights only as a pickle, the message names the command that converts it.
     ValueError
-        If the index of several weight files is damaged, or the revision is no name.
+        If the index of several weight files is damaged, or the revision or the subfolder is no name.
 
     Examples
     --------
@@ -78,20 +94,35 @@ def local_folder(
     ...     local_folder(folder, "weights") == Path(folder)
     True
     """
+    if not isinstance(subfolder, str) or Path(subfolder).is_absolute() or ".." in Path(subfolder).parts:
+        raise ValueError(f"subfolder must be the name of a folder inside the checkpoint's; found {subfolder!r:.80}")
     repository = _Repository.of(name, revision, cache_dir, local_files_only)
     if repository is None:
-        return Path(name)
-    main = FILES[what][0]
-    folder = repository.fetch(*FILES[what])
+        return Path(name) / subfolder
+    repository = replace(repository, token=token, force_download=force_download)
+    main, *others = (_Where(subfolder, variant).of(file) for file in FILES[what])
+    folder = repository.fetch(main, *others)
     repository = replace(repository, revision=folder.name)  # what follows is of the same commit
-    if what != "tokenizer" and not (folder / CONFIG).is_file():
-        repository.refuse(CONFIG)
+    if what != "tokenizer" and not (folder / subfolder / CONFIG).is_file():
+        repository.refuse(_Where(subfolder).of(CONFIG))
     if not (folder / main).is_file():
-        index = folder / f"{main}.index.json"
+        index = folder / _Where(subfolder, variant).of(f"{FILES[what][0]}.index.json")
         if not index.is_file():
             repository.refuse(main)
-        repository.fetch(*sorted(set(read_weight_map(index).values())))
-    return folder
+        repository.fetch(*(_Where(subfolder).of(shard) for shard in sorted(set(read_weight_map(index).values()))))
+    return folder / subfolder
+
+
+class _Where(NamedTuple):
+    """Where in a repository a file is."""
+
+    subfolder: str
+    variant: str | None = None
+
+    def of(self, file: str) -> str:
+        """Return the file's path; only weights have variants."""
+        file = with_variant(file, self.variant) if file.startswith(WEIGHTS) else file
+        return (PurePosixPath(self.subfolder) / file).as_posix()
 
 
 @dataclass(frozen=True)
@@ -102,6 +133,8 @@ class _Repository:
     revision: str | None
     cache_dir: Path | None
     local_files_only: bool
+    token: str | bool | None = None
+    force_download: bool = False
 
     @classmethod
     def of(
@@ -136,6 +169,8 @@ class _Repository:
                     revision=self.revision,
                     cache_dir=self.cache_dir,
                     local_files_only=self.local_files_only,
+                    token=self.token,
+                    force_download=self.force_download,
                     allow_patterns=[glob.escape(file) for file in files],
                     tqdm_class=_late_bar(),
                 )
@@ -160,7 +195,7 @@ class _Repository:
             self._refuse_unreachable(file)
         try:
             with watching():
-                listed = HfApi().list_repo_files(self.name, revision=self.revision)
+                listed = HfApi(token=self.token).list_repo_files(self.name, revision=self.revision)
         except Exception as error:  # whichever it is: the repository cannot be asked
             self._refuse_unreachable(file, error)
         pickles = [pickle for pickle in PICKLES if pickle in listed]

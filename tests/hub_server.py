@@ -35,6 +35,8 @@ class Hub:
         that is closed, "silent" for no answer.
     requests : list of str
         "HEAD owner/name revision file" in order; for what is known of all files, "GET owner/name revision".
+    tokens : set of str or None
+        Who asked: headers "Authorization".
     """
 
     folders: dict[tuple[str, str], Path] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Hub:
     lies: dict[str, Any] = field(default_factory=dict)
     faults: dict[str, int | str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    tokens: set[str | None] = field(default_factory=set)
     endpoint: str = ""
     hanging: Event = field(default_factory=Event)
 
@@ -56,19 +59,23 @@ class Hub:
 def commit_of(folder: Path) -> str:
     """Something that looks like the commit of a folder's content."""
     digest = hashlib.sha1()
-    for path in sorted(folder.iterdir()):
+    for path in files_in(folder):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def listing(name: str, folder: Path, kind: str, lies: dict[str, Any]) -> bytes:
     """What the Hub's API tells of a repository, or of its tree of files."""
     told_of_files = {key: lies[key] for key in ("path", "oid", "lfs", "xetHash") if key in lies}
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    names = {path: path.relative_to(folder).as_posix() for path in files_in(folder)}
     if kind == "tree":
-        rows = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name} for path in files]
+        rows = [{"type": "file", "path": n, "size": path.stat().st_size, "oid": path.name} for path, n in names.items()]
         return json.dumps([row | told_of_files for row in rows]).encode()
-    siblings = [{"rfilename": lies.get("path", path.name)} for path in files]
+    siblings = [{"rfilename": lies.get("path", name)} for name in names.values()]
     told = {"id": name, "sha": lies.get("sha", commit_of(folder)), "siblings": siblings}
     return json.dumps(told | {"private": False, "downloads": 0, "likes": 0, "tags": []}).encode()
 
@@ -91,11 +98,12 @@ def serving() -> Iterator[Hub]:
             pass
 
         def answer(self) -> object:
-            route = r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(resolve|revision|tree)/([^/?]+)/?([^/?]*)(?:\?.*)?"
+            route = r"/(?:api/models/)?([\w.-]+/[\w.-]+)/(resolve|revision|tree)/([^/?]+)/?([^?]*)(?:\?.*)?"
             found = re.fullmatch(route, self.path)
             if found is None:
                 return self.send(404, {})
             name, kind, revision, file = found.groups()
+            hub.tokens.add(self.headers.get("Authorization"))
             hub.requests.append(f"{self.command} {name} {revision} {file}".rstrip())
             fault = hub.faults.get(self.command) or hub.faults.get(kind)
             if fault == "silent":

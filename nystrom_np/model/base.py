@@ -12,8 +12,8 @@ from nystrom_np.array_module import Array, array_module_of, device_of, to_device
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import using_threads
-from nystrom_np.hub import local_folder
 from nystrom_np.model.inputs import Checks
+from nystrom_np.model.loading import configured_source, loading_info, placed, without_torch
 from nystrom_np.model.parameters import draw, tree
 from nystrom_np.model.prediction import batches, delayed, pad, split, start_return
 from nystrom_np.outputs import ModelOutput
@@ -76,15 +76,24 @@ class NystromformerPreTrainedModel:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | None,
         dtype: Any = "float32",
         device: str = "cpu",
         *,
         torch_dtype: Any = None,
+        config: Any = None,
+        state_dict: Any = None,
+        variant: str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        device_map: Any = None,
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
-        **config_overrides: Any,
+        subfolder: str = "",
+        token: Any = None,
+        force_download: bool = False,
+        **options: Any,
     ) -> Any:
         """Load a model from ``config.json`` and safetensors weights, in a folder or on the Hugging Face Hub.
 
@@ -92,7 +101,8 @@ class NystromformerPreTrainedModel:
         ----------
         folder : str or path
             As ``save_pretrained`` of this package or of transformers writes it; or the ``owner/name`` of a
-            repository, if there is no folder of that name: ``"uw-madison/nystromformer-512"``.
+            repository, if there is no folder of that name: ``"uw-madison/nystromformer-512"``. None if `config` and
+            `state_dict` are both given.
         dtype : {"float32", "float64", "float16"}
             Of the parameters in memory. Where it is that of the file, on the CPU, the weights are used where they
             lie in the memory-mapped file and not copied.
@@ -100,41 +110,81 @@ class NystromformerPreTrainedModel:
             ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         torch_dtype
             The dtype under the name that it has in transformers 4, also as one of torch's.
-        revision, cache_dir, local_files_only
-            Of a repository: see :func:`nystrom_np.hub.local_folder`.
-        **config_overrides
-            Fields of :class:`NystromformerConfig` to change.
+        config : NystromformerConfig, str or path, optional
+            Instead of the folder's ``config.json``: one that was made, or another folder's.
+        state_dict : mapping of str to array, optional
+            Instead of the folder's weights, under any names that a file may have.
+        variant : str, optional
+            Which of several sets of weights: "fp16" for ``model.fp16.safetensors``.
+        ignore_mismatched_sizes : bool
+            Whether to draw parameters that have another shape in the file, such as a head's for another number of
+            labels. If not, they are an error.
+        output_loading_info : bool
+            Whether to return also what was missing, unexpected or of another shape.
+        device_map : str, int or dict, optional
+            The device, in transformers' words. "auto" and its like change nothing: the model is where `device` says.
+        revision, cache_dir, local_files_only, subfolder, token, force_download
+            Of a repository, `subfolder` also of a folder: see :func:`nystrom_np.hub.local_folder`.
+        **options
+            Fields of :class:`NystromformerConfig` to change. Arguments that only concern torch are accepted where they
+            change nothing: ``low_cpu_mem_usage``, ``max_memory``, ``offload_folder``, ``offload_state_dict``,
+            ``resume_download``, ``trust_remote_code`` and ``code_revision`` with any value;
+            ``use_safetensors=True``, ``attn_implementation="eager"``, ``from_tf=False``, ``from_flax=False``,
+            ``load_in_8bit=False``, ``load_in_4bit=False``, ``use_flash_attention_2=False``; None for these,
+            ``quantization_config`` and ``proxies``.
 
         Returns
         -------
         model
+            With `output_loading_info` a tuple of it and a dict of ``missing_keys``, ``unexpected_keys``,
+            ``mismatched_keys`` (name, shape in the file, shape in the model) and ``error_msgs``.
 
         Raises
         ------
         OSError
             If the folder, the repository or a file is missing, unreadable, or cannot be fetched.
+        TypeError
+            If an option is neither a field nor an argument of loading.
         ValueError
-            If the configuration or the weights are damaged or do not fit.
+            If the configuration or the weights are damaged or do not fit, or an argument asks for what is not here.
 
         Warns
         -----
         UserWarning
-            If a head's parameters are not in the file (they are then drawn), or the file has another head.
+            If a head's parameters are not in the file, or parameters of another shape are left out (they are then
+            drawn), or the file has another head.
         """
         dtype = _checked_dtype(dtype if torch_dtype is None else torch_dtype)
+        device = placed(device, device_map)
         array_module_of(device)  # a device that cannot be used is an error before anything is read
-        folder = local_folder(folder, "weights", revision, cache_dir, local_files_only)
-        config = NystromformerConfig.from_pretrained(folder, **config_overrides)
+        where = {
+            "revision": revision,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "subfolder": subfolder,
+            "token": token,
+            "force_download": force_download,
+        }
+        config, source = configured_source(folder, config, state_dict, where, variant, without_torch(options))
         shapes = cls.parameter_shapes(config)
-        loaded = load_checkpoint(folder, shapes, tied=config.tie_word_embeddings)
-        drawn = draw(config, shapes, seed=0, names=loaded.initialised)
-        found = loaded.parameters | drawn
+        loaded = load_checkpoint(
+            source,
+            shapes,
+            tied=config.tie_word_embeddings,
+            variant=variant,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+        absent = (*loaded.initialised, *loaded.mismatched)
+        found = loaded.parameters | draw(config, shapes, seed=0, names=absent)
         model = cls(config, parameters={name: found[name].astype(dtype, copy=False) for name in shapes})
-        model.initialised = tuple(loaded.initialised)
-        return model.to(device)
+        model.initialised = absent
+        model.to(device)
+        return (model, loading_info(loaded)) if output_loading_info else model
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], variant: str | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``, which this package and transformers load.
+
+        With a variant such as "fp16", the file's name is ``model.fp16.safetensors``.
 
         Raises
         ------
@@ -142,7 +192,7 @@ class NystromformerPreTrainedModel:
             If the folder cannot be written.
         """
         self.config.save_pretrained(folder, architecture=type(self).__name__, dtype=self.dtype.name)
-        save_checkpoint(folder, {name: to_numpy(value) for name, value in self._parameters.items()})
+        save_checkpoint(folder, {name: to_numpy(value) for name, value in self._parameters.items()}, variant)
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters under their state-dict names: the model's own arrays, not copies."""

@@ -9,6 +9,7 @@
 import os
 from typing import Any
 
+from nystrom_np.hub import OF_REPOSITORIES
 from nystrom_np.pipelines.base import Pipeline, check_choice, trained_length
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.fill_mask import FillMaskPipeline
@@ -58,6 +59,10 @@ def pipeline(
     *,
     revision: Any = None,
     torch_dtype: Any = None,
+    config: Any = None,
+    token: Any = None,
+    device_map: Any = None,
+    trust_remote_code: Any = None,
     framework: Any = None,
     use_fast: Any = True,
     **options: Any,
@@ -86,6 +91,8 @@ def pipeline(
         Of a repository: see :func:`nystrom_np.hub.local_folder`.
     torch_dtype : str or dtype, optional
         Another name of `dtype`.
+    config, token, device_map, trust_remote_code
+        As for ``from_pretrained``.
     framework : {None, "pt"}
         Without effect, as is `use_fast`: there is one framework here, and one kind of tokenizer.
     **options
@@ -120,11 +127,13 @@ def pipeline(
     model = shipped_weights() / SHIPPED[cls] if model is None else model
     if isinstance(model, str | os.PathLike):
         dtype = dtype if torch_dtype is None else torch_dtype
-        at = {} if revision is None else {"revision": revision}
-        folder, arguments = model, {"dtype": dtype, "device": _device(device)} | at | (model_kwargs or {})
+        asked = {"revision": revision, "token": token, "config": config, "device_map": device_map}
+        given = {name: value for name, value in asked.items() if value is not None} | (model_kwargs or {})
+        folder, arguments = model, {"dtype": dtype, "device": _device(device)} | given
         model = load_whole(cls.head, folder, **arguments)
         if tokenizer is None:
-            tokenizer = NystromformerTokenizer.from_pretrained(folder, revision=revision)
+            at = {name: value for name, value in given.items() if name in OF_REPOSITORIES}
+            tokenizer = NystromformerTokenizer.from_pretrained(folder, **at)
     if tokenizer is None:
         raise ValueError(f"{name} needs a tokenizer beside a model that is not a folder")
     if isinstance(tokenizer, str | os.PathLike):

@@ -34,7 +34,7 @@ def shipped_weights() -> Path:
 
 
 def load_whole(
-    head: Any, folder: str | os.PathLike[str], dtype: Any = "float32", device: Any = "cpu", **config_overrides: Any
+    head: Any, folder: str | os.PathLike[str], dtype: Any = "float32", device: Any = "cpu", **options: Any
 ) -> Any:
     """Load a model, and refuse a head whose parameters are not in the file.
 
@@ -46,7 +46,7 @@ def load_whole(
         A checkpoint.
     dtype, device : str
         As for ``from_pretrained``.
-    **config_overrides
+    **options
         As for ``from_pretrained``.
 
     Returns
@@ -69,7 +69,8 @@ def load_whole(
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "parameters of ", UserWarning)  # of what is an error here
-        model = head.from_pretrained(folder, dtype=dtype, device=device, **config_overrides)
+        model = head.from_pretrained(folder, dtype=dtype, device=device, **{**options, "output_loading_info": False})
     if model.initialised:
-        raise ValueError(f"{folder} holds no {head.__name__}: {', '.join(model.initialised)} are missing")
+        why = "missing or of another shape" if options.get("ignore_mismatched_sizes") else "missing"
+        raise ValueError(f"{folder} holds no {head.__name__}: {', '.join(model.initialised)} are {why}")
     return model

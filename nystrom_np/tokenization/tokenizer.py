@@ -135,6 +135,9 @@ class NystromformerTokenizer(Sequences):
         revision: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        subfolder: str = "",
+        token: Any = None,
+        force_download: bool = False,
         use_fast: bool = True,
         **settings: Any,
     ) -> "NystromformerTokenizer":
@@ -146,8 +149,8 @@ class NystromformerTokenizer(Sequences):
             It holds ``tokenizer.json`` and, all optional, ``tokenizer_config.json``,
             ``special_tokens_map.json`` and ``added_tokens.json``. Or the ``owner/name`` of a repository, if there
             is no folder of that name.
-        revision, cache_dir, local_files_only
-            Of a repository: see :func:`nystrom_np.hub.local_folder`.
+        revision, cache_dir, local_files_only, subfolder, token, force_download
+            Of a repository, `subfolder` also of a folder: see :func:`nystrom_np.hub.local_folder`.
         use_fast : bool
             There is one kind of tokenizer here.
         **settings
@@ -182,7 +185,16 @@ class NystromformerTokenizer(Sequences):
         """
         from tokenizers import Tokenizer
 
-        folder = local_folder(folder, "tokenizer", revision, cache_dir, local_files_only)
+        folder = local_folder(
+            folder,
+            "tokenizer",
+            revision,
+            cache_dir,
+            local_files_only,
+            subfolder=subfolder,
+            token=token,
+            force_download=force_download,
+        )
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
         path = folder / "tokenizer.json"
