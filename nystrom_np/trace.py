@@ -117,6 +117,8 @@ class Trace(Mapping[str, Array]):
         Of which it is a trace.
     errors : dict of str to dict of str to float
         For each dtype for which it was measured, what rounding does to each step.
+    metadata : dict of str to str
+        Of the file that it was read from.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Trace(Mapping[str, Array]):
     ) -> None:
         self.steps, self.aliases, self.inputs, self.model = steps, aliases, inputs, model
         self.errors: dict[str, dict[str, float]] = {}
+        self.metadata: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> Array:
         return self.steps[self.aliases.get(name, name)].value

@@ -57,6 +57,7 @@ ROOMS = [
     "trace",
     "causes",
     "compare",
+    "trace_file",
     "tokenization",
     "auto",
     "convert",

@@ -29,6 +29,7 @@ from nystrom_np.cli.embedding import add_embed
 from nystrom_np.cli.exploring import add_explore
 from nystrom_np.cli.inspection import add_inspect
 from nystrom_np.cli.plotting import add_plot
+from nystrom_np.cli.tracing import add_compare, add_trace
 
 __all__ = ["main"]
 
@@ -46,6 +47,8 @@ COMMANDS = (
     add_embed,
     add_plot,
     add_explore,
+    add_trace,
+    add_compare,
 )
 
 
