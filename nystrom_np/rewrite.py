@@ -117,9 +117,25 @@ def _compiled(
         tree = ast.parse(text)
         for node in tree.body:
             if isinstance(node, ast.FunctionDef):
-                _Marker(node, text, marks, sites).mark()
+                _Marker(node, text, _wanted(node.name, marks, changes), sites).mark()
         code[name] = compile(ast.fix_missing_locations(tree), f"<{name}, marked>", "exec")
     return code, tuple(sites)
+
+
+def _wanted(function: str, marks: frozenset[tuple[str, str]], changes: tuple[Change, ...]) -> dict[str, str]:
+    """The expressions of a function that are marked, as they read after the changes, and what they are called."""
+    wanted = {key: key for owner, key in marks if owner == function and not key.isidentifier()}
+    for change in changes:
+        if change.function == function:
+            wanted = {_replaced(text, change): key for text, key in wanted.items()}
+    return wanted
+
+
+def _replaced(text: str, change: Change) -> str:
+    try:
+        return ast.unparse(ast.parse(text.replace(change.old, change.new))) if change.old in text else text
+    except SyntaxError:  # a part of an expression that is none by itself
+        return text
 
 
 def _changed(text: str, change: Change) -> str:
@@ -137,9 +153,8 @@ def _changed(text: str, change: Change) -> str:
 class _Marker(ast.NodeTransformer):
     """Wraps what one function assigns and returns, and the expressions that are named."""
 
-    def __init__(self, node: ast.FunctionDef, text: str, marks: frozenset[tuple[str, str]], sites: list[Site]) -> None:
-        self.node, self.lines, self.sites = node, text.splitlines(), sites
-        self.wanted = {key for function, key in marks if function == node.name and not key.isidentifier()}
+    def __init__(self, node: ast.FunctionDef, text: str, wanted: dict[str, str], sites: list[Site]) -> None:
+        self.node, self.lines, self.sites, self.wanted = node, text.splitlines(), sites, wanted
         self.statement: ast.stmt = node
 
     def mark(self) -> None:
@@ -167,7 +182,7 @@ class _Marker(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         if isinstance(node, ast.expr) and (text := ast.unparse(node)) in self.wanted:
-            return self._wrap(self.generic_visit(node), (text,), node)
+            return self._wrap(self.generic_visit(node), (self.wanted[text],), node)
         return super().visit(node)
 
     def _wrap(self, node: Any, keys: tuple[str, ...], read: ast.AST) -> ast.Call:

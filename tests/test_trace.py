@@ -78,7 +78,7 @@ FAULTS = {
     ("self_attention", "f @ inverse(config)(a)", "1.0 * f"): "self.attention_probs",
     ("self_attention", "weights @ (b @ value)", "0.5 * weights @ (b @ value)"): "self.context_before_conv",
     ("depthwise_conv", "weight[:, :, s]", "weight[:, :, taps - 1 - s]"): "self.conv",
-    ("self_attention", "context + depthwise_conv", "context - depthwise_conv"): "attention.self",
+    ("self_attention", "context + depthwise_conv", "context - depthwise_conv"): "self.context",
     ("self_attention", "moveaxis(context, 1, 2)", "moveaxis(context, 1, 3)"): "attention.self",
     ("encoder_layer", '["output"]["dense"]) + x, **p["attention"]', '["output"]["dense"]) + 0.0 * x, **p["attention"]'):
         "attention.output.LayerNorm.input",
