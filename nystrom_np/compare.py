@@ -338,4 +338,8 @@ def _supposing(expected: Trace, cause: Cause) -> dict[str, np.ndarray] | None:
             other = run(model, expected.inputs, cause.changes)
     except (ValueError, TypeError, IndexError, ZeroDivisionError):
         return None  # these inputs are none that such a port could take
-    return other.numpy
+    values = other.numpy
+    for alias, name in expected.aliases.items():  # what is computed packed is of another shape until it is returned
+        if alias in other and (name not in values or values[name].shape != expected[name].shape):
+            values[name] = to_numpy(other[alias])
+    return values

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from nystrom_np import cli
+from nystrom_np import NystromformerForMaskedLM, cli
 from nystrom_np.causes import CAUSES
 from nystrom_np.compare import compare
 from nystrom_np.trace import run, trace
@@ -16,6 +16,7 @@ from tests.models import BASE, BODY, HEADS, MASKED_LM, MODELS, build_another, in
 from tests.reference.client import ROOT, run_inside
 from tests.reference.environment import ReferenceUnavailable
 from tests.test_cli import fails
+from tests.vectors import FOLDER, LANDMARKS
 
 LOGITS = "cls.predictions.decoder"
 
@@ -230,6 +231,22 @@ def test_the_debuggers_folder(traced, written, tmp_path, capsys):
     assert "All 3 steps agree" in capsys.readouterr().out
     save_file({"weights": np.zeros(3)}, tmp_path / f"{head}_outputs_logits.safetensors")
     assert "must hold one tensor, data; found weights" in fails(arguments, capsys)
+
+
+def test_the_shipped_vectors_are_what_is_traced_today():
+    """Of the checkpoints beside them, in which no parameter is trivial; a few hundred kilobytes in all."""
+    for branch in LANDMARKS:
+        model = NystromformerForMaskedLM.from_pretrained(FOLDER / branch, dtype="float64")
+        for name, value in model.state_dict().items():
+            assert ((value != 0) & (value != 1)).all(), name
+        stored = load_trace(FOLDER / branch / "trace.safetensors", model)
+        today = trace(model, **stored.inputs)
+        assert list(today) == list(stored)
+        for name, value in today.items():
+            np.testing.assert_allclose(value, stored[name], rtol=1e-12, atol=1e-12, err_msg=name)
+        assert any(name.endswith("pinv.6") for name in stored) == (branch == "nystrom")
+        assert compare(stored, load_steps(FOLDER / branch / "trace.safetensors").steps).agrees
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 300_000
 
 
 @pytest.mark.reference
