@@ -90,7 +90,7 @@ def host_numbers(name: str, value: Any) -> np.ndarray:
 
 
 def compare_arrays(
-    name: str, found: Any, expected: np.ndarray, floor: float, case: Any, allowed: Callable[[], float] | None = None
+    name: str, found: Any, expected: Any, floor: float, case: Any, allowed: Callable[[], float] | None = None
 ) -> None:
     """Raise a :class:`Mismatch` unless all numbers agree.
 

@@ -261,6 +261,6 @@ def _named(record: Any) -> Iterator[tuple[str, np.ndarray]]:
     yield from sorted(found.items(), key=lambda item: item[0] == "loss")
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    difference = np.abs(np.asarray(one, "float64") - other)
+def _distance(one: Any, other: Any) -> float:
+    difference = np.asarray(np.abs(np.asarray(one, "float64") - other))
     return float(difference[~np.isnan(difference)].max(initial=0.0))
