@@ -18,6 +18,7 @@ __all__ = [
     "Array",
     "DeviceError",
     "array_module_of",
+    "check_arrays",
     "device_of",
     "get_array_module",
     "move_like",
@@ -61,6 +62,20 @@ def get_array_module(*arrays: Array) -> Any:
             raise TypeError(f"arrays of one module were expected, found {found.__name__} and {module.__name__}")
         found = module
     return np if found is None else found
+
+
+def check_arrays(*arrays: Array) -> None:
+    """Refuse what is not an array, with a TypeError.
+
+    Examples
+    --------
+    >>> check_arrays([1.0, 2.0])
+    Traceback (most recent call last):
+    TypeError: an array was expected, found list
+    """
+    for array in arrays:
+        if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+            raise TypeError(f"an array was expected, found {type(array).__name__}")
 
 
 def _module_of(array: Array) -> Any:

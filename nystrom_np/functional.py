@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 
 from nystrom_np import activations, definition, losses
 from nystrom_np.activations import *  # noqa: F403
-from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.array_module import Array, check_arrays, get_array_module
 from nystrom_np.losses import *  # noqa: F403
 
 __all__ = [
@@ -38,6 +38,7 @@ Mask = Shaped[Array, "..."]
 
 def _check_floats(*arrays: Array) -> None:
     """Refuse integers: a result of their dtype would be rounded."""
+    check_arrays(*arrays)
     for array in arrays:
         if array.dtype.kind != "f":
             raise TypeError(f"an array of floats was expected; found {array.dtype}")
@@ -70,6 +71,7 @@ def linear(
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
     """
+    check_arrays(x, weight)
     get_array_module(x, weight, bias)
     return definition.linear(x, weight, 0.0 if bias is None else bias)
 
@@ -531,6 +533,7 @@ def depthwise_conv(
     >>> depthwise_conv(value, np.array([1.0, 0.0, 10.0]).reshape(1, 1, 3, 1)).ravel()
     array([20., 41.,  2.])
     """
+    check_arrays(value, weight)
     get_array_module(value, weight)
     heads, size = value.shape[-3], weight.shape[-2] if weight.ndim > 1 else 0
     if weight.shape != (heads, 1, size, 1) or size % 2 == 0:

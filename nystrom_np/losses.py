@@ -2,7 +2,7 @@
 
 from jaxtyping import Float, Integer
 
-from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.array_module import Array, check_arrays, get_array_module
 from nystrom_np.fast import accelerated
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "log_softmax", "mean_squared_error"]
@@ -55,6 +55,7 @@ def cross_entropy(
     >>> float(cross_entropy(np.zeros((2, 4)), np.array([3, -100])).round(4))
     1.3863
     """
+    check_arrays(logits, labels)
     xp = get_array_module(logits, labels)
     if labels.shape not in (logits.shape[:1], logits.shape):
         raise ValueError(f"labels must have shape {logits.shape[:1]} or {logits.shape}; found {labels.shape}")
@@ -95,12 +96,13 @@ def binary_cross_entropy_with_logits(
     >>> float(binary_cross_entropy_with_logits(np.array([0.0, 1000.0]), np.array([1.0, 1.0])).round(4))
     0.3466
     """
-    xp = get_array_module(logits, targets)
     _check_targets(logits, targets)
+    xp = get_array_module(logits, targets)
     return xp.mean(xp.maximum(logits, 0.0) - logits * targets + xp.log1p(xp.exp(-xp.abs(logits))))
 
 
 def _check_targets(predictions: Array, targets: Array) -> None:
+    check_arrays(predictions, targets)
     if targets.shape != predictions.shape:  # which broadcasting would hide
         raise ValueError(f"targets must have shape {predictions.shape}; found {targets.shape}")
 

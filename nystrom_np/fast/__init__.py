@@ -95,7 +95,9 @@ def accelerated(definition: Function) -> Function:
 
     @wraps(definition)
     def chosen(*args: Any, **kwargs: Any) -> Any:
-        array = next(value for value in (*args, *kwargs.values()) if hasattr(value, "shape"))
+        array = next((value for value in (*args, *kwargs.values()) if hasattr(value, "shape")), None)
+        if array is None:
+            raise TypeError(f"{name} takes arrays; found none")
         return getattr(twins_of(array), name, definition)(*args, **kwargs)
 
     return chosen  # type: ignore[return-value]
@@ -118,6 +120,8 @@ def elementwise(formula: Function) -> Function:
     @wraps(formula)
     def chosen(x: Array) -> Array:
         room = twins_of(x)
-        return form(room.elementwise)(x) if room else formula(x)
+        # integers and numbers follow the formula: a pass would write its results into an array of their own type
+        is_floats = getattr(getattr(x, "dtype", None), "kind", None) == "f"
+        return form(room.elementwise)(x) if room and is_floats else formula(x)
 
     return chosen  # type: ignore[return-value]

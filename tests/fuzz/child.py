@@ -8,19 +8,32 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 TIME = 10.0
 """Seconds that a case may take."""
 
 START = 60.0
+Case = TypeVar("Case", int, Path)
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def started(*arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.fuzz.worker", *map(str, arguments)]
+def popen(arguments: list[str]) -> subprocess.Popen[bytes]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "RUST_BACKTRACE": "0", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
@@ -32,40 +45,36 @@ def line_of(process: subprocess.Popen[bytes], seconds: float) -> str:
     line = process.stdout.readline().decode().strip() if ready else ""
     if line:
         return line
-    process.kill()
+    if not ready:
+        process.kill()
     code = process.wait()
     return f"crash: the process ended with {code}" if ready else f"hang: more than {seconds:g} s"
 
 
 def outcomes(area: str, first: int, last: int, until: float = float("inf")) -> Iterator[tuple[int, str]]:
-    """Run the cases of these numbers, and yield how each ends. After a crash or a hang the next child goes on."""
-    while first < last and time.monotonic() < until:
-        process = started(area, first, last)
+    """Run the cases of these numbers, and yield how each ends."""
+    yield from _run(area, list(range(first, last)), until)
+
+
+def outcomes_of(area: str, paths: list[Path]) -> Iterator[tuple[str, str]]:
+    """Run the cases in these files, and yield the name of each and how it ends."""
+    for path, found in _run(area, paths, float("inf")):
+        yield path.name, found
+
+
+def _run(area: str, cases: list[Case], until: float) -> Iterator[tuple[Case, str]]:
+    """After a crash or a hang the next child goes on."""
+    while cases and time.monotonic() < until:
+        process = popen(["-m", "tests.fuzz.worker", area, *map(str, cases)])
         try:
-            found = line_of(process, START)
-            if found != "ready":
-                yield first, found
+            if (found := line_of(process, START)) != "ready":
+                yield cases[0], found
                 return
-            while first < last and process.returncode is None and time.monotonic() < until:
-                yield first, line_of(process, TIME)
-                first += 1
+            while cases and process.returncode is None and time.monotonic() < until:
+                yield cases[0], line_of(process, TIME)
+                cases = cases[1:]
         finally:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-
-
-def outcome_of(area: str, path: Path) -> str:
-    """Say how the case in a file ends."""
-    process = started(area, path)
-    try:
-        return line_of(process, START)
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            end(process)
 
 
 def keep(area: str, number: int, folder: Path) -> None:

@@ -1,7 +1,4 @@
-"""The child in which cases run: ``python -m tests.fuzz.worker AREA FIRST LAST``, a line on each; or one file's case.
-
-Where a file is given in place of two numbers, its bytes are the case.
-"""
+"""The child in which cases run, a line on each: ``python -m tests.fuzz.worker AREA CASE…``, numbers or files."""
 
 import os
 import random
@@ -49,12 +46,10 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")  # panics and libraries print to the others
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(1, 2)
-    if len(which) == 1:
-        print(outcome(area.judge, Path(which[0]).read_bytes(), from_files), file=out, flush=True)
-        return
     print("ready", file=out, flush=True)
-    for number in range(int(which[0]), int(which[1])):
-        print(outcome(area.judge, area.make(random.Random(f"{name} {number}")), from_files), file=out, flush=True)
+    for case in which:
+        data = area.make(random.Random(f"{name} {case}")) if case.isdigit() else Path(case).read_bytes()
+        print(outcome(area.judge, data, from_files), file=out, flush=True)
 
 
 if __name__ == "__main__":
