@@ -12,6 +12,7 @@ from nystrom_np.array_module import Array, array_module_of, device_of, to_device
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import using_threads
+from nystrom_np.model.changing import Embedding, IncompatibleKeys, replaced, resized, words_of
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.loading import configured_source, loading_info, placed, without_torch
 from nystrom_np.model.parameters import draw, tree
@@ -198,6 +199,91 @@ class NystromformerPreTrainedModel:
         """Return the parameters under their state-dict names: the model's own arrays, not copies."""
         return dict(self._parameters)
 
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> IncompatibleKeys:
+        """Take the values of a state dict, copied, in this model's dtype and on its device.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array
+            As `state_dict` gives it. To load other names, give it to ``from_pretrained``.
+        strict : bool
+            Whether names that are missing, or that the model does not have, are an error.
+
+        Returns
+        -------
+        IncompatibleKeys
+            ``missing_keys`` and ``unexpected_keys``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no state dict, a name or a shape does not fit; the model is then as it was.
+        """
+        new, keys = replaced(self._parameters, state_dict, self.config.tie_word_embeddings, self.device)
+        if strict and any(keys):
+            missing, unexpected = (", ".join(names) or "nothing" for names in keys)
+            raise ValueError(f"the state dict lacks {missing}; it has, unknown to the model, {unexpected}")
+        self._set(new)
+        return keys
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the word embeddings: their ``weight`` is the model's own array."""
+        return Embedding(self._parameters[words_of(self._parameters)])
+
+    def set_input_embeddings(self, value: Any) -> None:
+        """Set the word embeddings: an `Embedding`, or an array of their shape, which is copied.
+
+        A ValueError if its shape is another one: `resize_token_embeddings` changes it.
+        """
+        self.load_state_dict({words_of(self._parameters): getattr(value, "weight", value)}, strict=False)
+
+    def resize_token_embeddings(
+        self, new_num_tokens: Any = None, pad_to_multiple_of: Any = None, seed: int = 0
+    ) -> Embedding:
+        """Give the vocabulary another size: rows are cut off at the end, or drawn as first values are.
+
+        The decoder and its bias, which begins with 0, get as many rows. The model then has a configuration of its own
+        with that ``vocab_size``.
+
+        Parameters
+        ----------
+        new_num_tokens : int, optional
+            How many tokens; as many as now by default.
+        pad_to_multiple_of : int, optional
+            Round this up to a multiple.
+        seed : int
+            Of what is drawn.
+
+        Returns
+        -------
+        Embedding
+            The word embeddings.
+
+        Raises
+        ------
+        ValueError
+            If the number is not positive, or the padding token would be cut off.
+
+        Examples
+        --------
+        >>> from nystrom_np import NystromformerConfig, NystromformerForMaskedLM
+        >>> config = NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, vocab_size=10)
+        >>> model = NystromformerForMaskedLM(config)
+        >>> model.resize_token_embeddings(12).weight.shape, model([[7, 11]]).logits.shape
+        ((12, 8), (1, 2, 12))
+        """
+        rows = self.config.vocab_size if new_num_tokens is None else _count("new_num_tokens", new_num_tokens)
+        if pad_to_multiple_of is not None:
+            step = _count("pad_to_multiple_of", pad_to_multiple_of)
+            rows = -(-rows // step) * step
+        config = copy.copy(self.config)
+        config.vocab_size = rows
+        config.validate()
+        parameters = resized(self._parameters, config, rows, seed)
+        self.config = config
+        self._set(parameters)
+        return self.get_input_embeddings()
+
     def num_parameters(self) -> int:
         """Return how many numbers the parameters hold."""
         return sum(int(value.size) for value in self._parameters.values())
@@ -230,6 +316,18 @@ class NystromformerPreTrainedModel:
             parameters = {name: value.astype(checked, copy=False) for name, value in parameters.items()}
         self._set(parameters)
         return self
+
+    def half(self) -> Any:
+        """Return the model itself, with parameters in float16."""
+        return self.to(dtype="float16")
+
+    def float(self) -> Any:
+        """Return the model itself, with parameters in float32."""
+        return self.to(dtype="float32")
+
+    def double(self) -> Any:
+        """Return the model itself, with parameters in float64."""
+        return self.to(dtype="float64")
 
     def predict(
         self,
@@ -338,6 +436,12 @@ class NystromformerPreTrainedModel:
         self._parameters = dict(parameters)
         self._tree = tree(self._parameters)
         self._any_parameter = next(iter(self._parameters.values()))
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive integer; found {value!r:.80}")
+    return int(value)
 
 
 def _cast(value: Any, dtype: np.dtype) -> Any:
