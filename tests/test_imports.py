@@ -59,6 +59,7 @@ ROOMS = [
     "compare",
     "trace_file",
     "tokenization",
+    "collators",
     "auto",
     "convert",
     "pipelines",

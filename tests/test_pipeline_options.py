@@ -1,6 +1,7 @@
 """What people give pipelines: files of their own, and transformers' keywords. The answers are transformers 4.37.2's."""
 
 import json
+import pickle
 import shutil
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 import nystrom_np
 from nystrom_np import pipeline
+from nystrom_np.pipelines import AggregationStrategy, PipelineException
 
 DENSE = {"num_landmarks": 64, "segment_means_seq_len": 64}
 FILM = "What a wonderful film."
@@ -246,6 +248,22 @@ def test_keywords_of_text_classification(options: dict[str, Any], expected: Any)
     same(made_with, [expected] if "top_k" in options else expected)
 
 
+@pytest.mark.parametrize(
+    ("told", "options", "expected"),
+    [
+        (True, {}, [[NEGATIVE, POSITIVE]]),
+        (False, {}, [POSITIVE]),
+        (True, {"top_k": 1}, [POSITIVE]),
+        (True, {"return_all_scores": False}, [POSITIVE]),
+    ],
+)
+def test_all_scores_where_the_configuration_says_so(copied: Any, told: bool, options: Any, expected: Any) -> None:
+    folder = copied("sequence-classification", "config.json", return_all_scores=told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the older name
+        same(dense("text-classification", folder)(FILM, **options), expected)
+
+
 def test_an_older_form_of_a_pair() -> None:
     classify = dense("text-classification")
     same(classify([[["What a film", "so dull"]]]), [classify({"text": "What a film", "text_pair": "so dull"})])
@@ -265,6 +283,22 @@ def test_older_names_in_token_classification(options: dict[str, Any], strategy: 
     with pytest.warns(UserWarning, match=f"{next(iter(options))}.* is an older name: .*{strategy}"):
         found = tag(NEW_YORK, **options)
     same(found, tag(NEW_YORK, aggregation_strategy=strategy.upper()))
+
+
+@pytest.mark.parametrize("strategy", AggregationStrategy)
+def test_strategies_as_an_enumeration(strategy: AggregationStrategy) -> None:
+    tag = dense("ner")
+    same(tag(NEW_YORK, aggregation_strategy=strategy), tag(NEW_YORK, aggregation_strategy=strategy.value))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "place"), [("a", ""), (["[MASK]", ""], r"inputs\[1\]: "), (["mask"], r"inputs\[0\]: ")]
+)
+def test_a_text_without_a_mask_is_a_pipeline_exception(inputs: Any, place: str) -> None:
+    with pytest.raises(PipelineException, match=f"^{place}the text has no") as caught:
+        dense("fill-mask")(inputs)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.task, again.model, str(again)) == ("fill-mask", "nystromformer", str(caught.value))
 
 
 def test_other_names_and_forms_in_question_answering() -> None:

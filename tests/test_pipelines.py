@@ -117,7 +117,7 @@ def test_a_nystrom_checkpoint_runs_at_its_own_length(checkpoints: Path, monkeypa
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("initial", ["batch", "matrix"])
 def test_a_batch_on_the_nystrom_branch_gives_each_its_own(checkpoints: Path, side: str, initial: str) -> None:
-    """Peaked and flat sequences beside each other: the reference's initial value would mix them, by some hundredths here."""
+    """Peaked and flat sequences beside each other: the reference's initial value would mix them, by hundredths here."""
     folder = checkpoints / "sequence-classification-nystrom"
     pipe = pipeline("text-classification", folder, dtype="float64", model_kwargs={"pinv_initial": initial})
     pipe.tokenizer.padding_side = side

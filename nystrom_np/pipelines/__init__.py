@@ -10,21 +10,23 @@ import os
 from typing import Any
 
 from nystrom_np.hub import OF_REPOSITORIES
-from nystrom_np.pipelines.base import Pipeline, check_choice, trained_length
+from nystrom_np.pipelines.base import Pipeline, PipelineException, check_choice, trained_length
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.fill_mask import FillMaskPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
 from nystrom_np.pipelines.multiple_choice import MultipleChoicePipeline
 from nystrom_np.pipelines.question_answering import QuestionAnsweringPipeline
 from nystrom_np.pipelines.text_classification import TextClassificationPipeline
-from nystrom_np.pipelines.token_classification import TokenClassificationPipeline
+from nystrom_np.pipelines.token_classification import AggregationStrategy, TokenClassificationPipeline
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = [
+    "AggregationStrategy",
     "FeatureExtractionPipeline",
     "FillMaskPipeline",
     "MultipleChoicePipeline",
     "Pipeline",
+    "PipelineException",
     "QuestionAnsweringPipeline",
     "TextClassificationPipeline",
     "TokenClassificationPipeline",

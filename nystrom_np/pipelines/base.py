@@ -16,7 +16,7 @@ from nystrom_np.functional import softmax
 from nystrom_np.model.prediction import batches, split, start_return
 from nystrom_np.tokenization import NystromformerTokenizer, whole_characters
 
-__all__ = ["Pipeline", "PipelineOptions", "trained_length"]
+__all__ = ["Pipeline", "PipelineException", "PipelineOptions", "trained_length"]
 
 Options = TypeVar("Options", bound="PipelineOptions")
 
@@ -53,6 +53,36 @@ def trained_length(config: NystromformerConfig) -> int | None:
     return landmarks * (config.segment_means_seq_len // landmarks) or None
 
 
+class PipelineException(ValueError):
+    """An input that a task cannot answer, such as a text without a mask.
+
+    Parameters
+    ----------
+    task : str
+        The task of the pipeline.
+    model : str
+        What the model is called.
+    reason : str
+        The message.
+
+    Examples
+    --------
+    >>> from nystrom_np.pipelines import PipelineException, pipeline
+    >>> try:
+    ...     pipeline("fill-mask")("no mask")
+    ... except PipelineException as error:
+    ...     print(error.task, error.model)
+    fill-mask nystromformer
+    """
+
+    def __init__(self, task: str, model: str, reason: str) -> None:
+        super().__init__(reason)
+        self.task, self.model = task, model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.task, self.model, str(self))
+
+
 ALONE = {"batch": "sequence", "sequence": "sequence", "matrix": "matrix"}
 """The initial value of the inverse with which a sequence gets in a batch what it gets alone."""
 
@@ -77,10 +107,10 @@ class PipelineOptions:
         object.__setattr__(self, "batch_size", int(self.batch_size))
 
     def lowered(self, name: str) -> None:
-        """Take the name of a choice in capitals, too."""
+        """Take the name of a choice in capitals, too, and a member of an enumeration for its value."""
         value = getattr(self, name)
-        if isinstance(value, str):
-            object.__setattr__(self, name, value.lower())
+        value = getattr(value, "value", value)
+        object.__setattr__(self, name, value.lower() if isinstance(value, str) else value)
 
 
 class Pipeline(Generic[Options]):
@@ -225,6 +255,8 @@ class Pipeline(Generic[Options]):
         try:
             known, rows = self.encode(item, options)
             self._check_lengths(rows)
+        except PipelineException as error:
+            raise PipelineException(error.task, error.model, f"{place}{error}") from error
         except (ValueError, TypeError) as error:
             if not place or type(error) not in (ValueError, TypeError):
                 raise

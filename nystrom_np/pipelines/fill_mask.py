@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from nystrom_np.model import NystromformerForMaskedLM
-from nystrom_np.pipelines.base import Encoding, Pipeline, PipelineOptions, check_count, check_text, probabilities
+from nystrom_np.pipelines.base import (
+    Encoding,
+    Pipeline,
+    PipelineException,
+    PipelineOptions,
+    check_count,
+    check_text,
+    probabilities,
+)
 
 __all__ = ["FillMaskOptions", "FillMaskPipeline"]
 
@@ -78,8 +86,10 @@ class FillMaskPipeline(Pipeline[FillMaskOptions]):
 
         Raises
         ------
+        PipelineException
+            If a text has no mask; a ValueError.
         ValueError
-            If a text has no mask, or no target is a token.
+            If no target is a token.
         """
         answers = super().__call__(inputs, **options)
         return answers[0] if isinstance(inputs, list) and len(inputs) == 1 else answers
@@ -89,7 +99,8 @@ class FillMaskPipeline(Pipeline[FillMaskOptions]):
         encoding = self._tokenized(check_text("an input", item), **options.tokenizer_kwargs)
         if self.tokenizer.mask_token_id not in encoding.input_ids:
             absent = self.tokenizer.mask_token or "mask, nor has the tokenizer"
-            raise ValueError(f"the text has no {absent}: {item!r:.60}")
+            reason = f"the text has no {absent}: {item!r:.60}"
+            raise PipelineException(self.task, self.model.config.model_type, reason)
         return encoding.input_ids, [encoding]
 
     def answer(self, known: list[int], outputs: list[Any], options: FillMaskOptions) -> Any:

@@ -40,6 +40,7 @@ class TextClassificationOptions(PipelineOptions):
         hold at once, otherwise the softmax.
     return_all_scores : bool, optional
         An older name: True returns all labels in their own order, False the best; without effect beside `top_k`.
+        By default what the model's configuration says under this name.
     truncation : bool or str, optional
         Whether to cut a text that is too long, as for the tokenizer.
     max_length : int, optional
@@ -140,7 +141,9 @@ class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
     def answer(self, known: None, outputs: list[Any], options: TextClassificationOptions) -> Any:
         """Name the labels."""
         scores = self._scores(outputs[0].logits[0], options.function_to_apply)
-        every = _is_best(options.top_k) and options.return_all_scores
+        told = options.return_all_scores
+        told = getattr(self.model.config, "return_all_scores", None) if told is None else told
+        every = _is_best(options.top_k) and told
         order = range(len(scores)) if every else np.argsort(-scores, kind="stable").tolist()
         labelled = [{"label": self.model.config.id2label[i], "score": float(scores[i])} for i in order]
         if every:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Real
 from typing import Any
 
@@ -18,9 +19,27 @@ from nystrom_np.pipelines.base import (
     probabilities,
 )
 
-__all__ = ["TokenClassificationOptions", "TokenClassificationPipeline"]
+__all__ = ["AggregationStrategy", "TokenClassificationOptions", "TokenClassificationPipeline"]
 
-STRATEGIES = ("none", "simple", "first", "average", "max")
+
+class AggregationStrategy(Enum):
+    """How pieces become entities: what ``aggregation_strategy`` may be, beside the values themselves.
+
+    Examples
+    --------
+    >>> from nystrom_np.pipelines import AggregationStrategy
+    >>> AggregationStrategy.FIRST.value
+    'first'
+    """
+
+    NONE = "none"
+    SIMPLE = "simple"
+    FIRST = "first"
+    AVERAGE = "average"
+    MAX = "max"
+
+
+STRATEGIES = tuple(strategy.value for strategy in AggregationStrategy)
 
 
 @dataclass(frozen=True)
