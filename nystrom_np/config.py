@@ -260,6 +260,7 @@ class NystromformerConfig:
         self._validate_tokens()
         self.id2label, self.label2id = _labels(None, self.id2label, self.label2id)
         _validate_unknown(self.unknown)
+        _validate_unknown({name: value for name, value in vars(self).items() if name in _CHECKED})
 
     def _validate_model(self) -> None:
         if self.hidden_size % self.num_attention_heads:
@@ -418,6 +419,31 @@ class NystromformerConfig:
         fields = {name: value for name, value in vars(self).items() if name != "unknown"}
         return copy.deepcopy({**self.unknown, **fields, "model_type": self.model_type})
 
+    def update(self, values: Mapping[str, Any], /) -> None:
+        """Change several fields, all or none of them; keys that are no fields are kept in ``unknown``.
+
+        Parameters
+        ----------
+        values : mapping of str to object
+            As for `from_dict`. A model that uses the configuration follows at its next call, or says why it cannot.
+
+        Raises
+        ------
+        ValueError
+            If a field is wrong.
+
+        Examples
+        --------
+        >>> config = NystromformerConfig()
+        >>> config.update({"num_landmarks": 32, "num_labels": 3})
+        >>> config.num_landmarks, config.id2label
+        (32, {0: 'LABEL_0', 1: 'LABEL_1', 2: 'LABEL_2'})
+        """
+        fields = {name: values[name] for name in values if name in vars(self) or name == "num_labels"}
+        others = {name: values[name] for name in values if name not in fields}
+        made = self.from_dict({**self.to_dict(), **others}, **fields)
+        vars(self).update(vars(made))
+
     def to_diff_dict(self) -> dict[str, Any]:
         """Return what a saved ``config.json`` holds.
 
@@ -452,6 +478,42 @@ class NystromformerConfig:
             If a value cannot be written as JSON, such as a function for `hidden_act`.
         """
         return _to_json(self.to_diff_dict() if use_diff else self.to_dict())
+
+    def to_json_file(self, path: str | os.PathLike[str], use_diff: bool = True) -> None:
+        """Write `to_json_string` to a file, replacing an older one only once the new one is complete.
+
+        Raises
+        ------
+        ValueError
+            If a value cannot be written as JSON.
+        OSError
+            If the file cannot be written.
+        """
+        text = self.to_json_string(use_diff)
+        with replacing(Path(path)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike[str], /) -> NystromformerConfig:
+        """Read a file such as ``config.json``, of any name.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is not valid JSON, or a field in it is wrong.
+
+        Examples
+        --------
+        >>> NystromformerConfig.from_json_file("weights/masked-lm/config.json").num_landmarks
+        16
+        """
+        values = read_json_object(Path(path))
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, architecture: str | None = None, dtype: str | None = None

@@ -173,3 +173,76 @@ def test_what_is_no_size(number: Any) -> None:
     with pytest.raises(ValueError, match="pad_token_id must be"):
         model.resize_token_embeddings(1)
     assert_same(model, build(BODY))
+
+
+# --- a configuration that is changed ---
+
+
+@pytest.mark.parametrize("cls", MODELS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hidden_size", 32),
+        ("num_hidden_layers", 3),
+        ("num_hidden_layers", 1),
+        ("num_attention_heads", 4),
+        ("vocab_size", 60),
+        ("max_position_embeddings", 41),
+        ("type_vocab_size", 2),
+        ("conv_kernel_size", None),
+        ("intermediate_size", 8),
+    ],
+)
+def test_a_configuration_that_the_parameters_contradict(cls: Any, name: str, value: Any) -> None:
+    model = build_another(cls)
+    ids = np.array([IDS]) if cls.choices else IDS
+    before = model(ids).to_tuple()[0]
+    old = getattr(model.config, name)
+    setattr(model.config, name, value)
+    for call in (lambda: model(ids), lambda: list(model.predict({"input_ids": ids}))):
+        with pytest.raises(ValueError, match=name):
+            call()
+    setattr(model.config, name, old)
+    np.testing.assert_array_equal(model(ids).to_tuple()[0], before)
+
+
+@pytest.mark.parametrize("cls", [SEQUENCE, MASKED_LM])
+def test_only_what_a_head_has_is_contradicted(cls: Any) -> None:
+    labels, tie = build_another(cls), build_another(cls)
+    labels.config.num_labels = 5
+    tie.config.tie_word_embeddings = False
+    wrong, right = (labels, tie) if cls is SEQUENCE else (tie, labels)
+    np.testing.assert_array_equal(right(IDS).logits, build(cls)(IDS).logits)
+    with pytest.raises(ValueError, match=r"changed in (num_labels|tie_word_embeddings) after the model was made"):
+        wrong(IDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("position_embedding_type", "relative_key"),
+        ("is_decoder", True),
+        ("pruned_heads", {0: [1]}),
+        ("hidden_act", "nonsense"),
+        ("masking", "none"),
+        ("pinv_iterations", 0),
+        ("layer_norm_eps", -1.0),
+    ],
+)
+@pytest.mark.parametrize("cls", [BODY, SEQUENCE])
+def test_a_configuration_that_is_wrong_by_now(cls: Any, name: str, value: Any) -> None:
+    model = build_another(cls)
+    setattr(model.config, name, value)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            model(IDS)
+
+
+@pytest.mark.parametrize(("name", "value"), [("num_landmarks", 16), ("hidden_act", "relu"), ("pinv_method", "svd")])
+def test_a_configuration_that_the_model_follows(name: str, value: Any) -> None:
+    model = build_another(BODY)
+    before = model(IDS).last_hidden_state
+    model.config.update({name: value})
+    expected = BODY(small_config(**{name: value}), parameters=model.state_dict())
+    np.testing.assert_array_equal(model(IDS).last_hidden_state, expected(IDS).last_hidden_state)
+    assert not np.array_equal(model(IDS).last_hidden_state, before)

@@ -500,3 +500,36 @@ def test_replacing_keeps_the_mode_that_new_files_have(tmp_path: Path) -> None:
     with replacing(tmp_path / "file") as temporary:
         temporary.chmod(0o600)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+# --- files of any name, and updates ---
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_labels": 4, "task": "x"}, {"hidden_act": "relu", "eos_token_id": [1, 2]}])
+def test_a_json_file_of_any_name(fields: dict[str, Any], tmp_path: Path) -> None:
+    config = NystromformerConfig(**fields)
+    for use_diff in (True, False):
+        config.to_json_file(tmp_path / "mine.json", use_diff)
+        assert (tmp_path / "mine.json").read_text(encoding="utf-8") == config.to_json_string(use_diff)
+        assert NystromformerConfig.from_json_file(tmp_path / "mine.json") == config
+    with pytest.raises(FileNotFoundError):
+        NystromformerConfig.from_json_file(tmp_path / "none.json")
+    (tmp_path / "mine.json").write_text('{"conv_kernel_size": 2}')
+    with pytest.raises(ValueError, match=r"mine\.json: conv_kernel_size must be an odd integer"):
+        NystromformerConfig.from_json_file(tmp_path / "mine.json")
+
+
+def test_an_update_is_whole_or_not_at_all() -> None:
+    """4.37.2 gives for the first 4, 3 and LABEL_0 to LABEL_3."""
+    config = NystromformerConfig()
+    config.update({"num_labels": 4, "foo": 3})
+    assert (config.num_labels, config.foo, config.id2label[3]) == (4, 3, "LABEL_3")
+    config.update({"id2label": {0: "a"}, "num_landmarks": 7})
+    assert (config.num_labels, config.label2id, config.num_landmarks, config.foo) == (1, None, 7, 3)
+    before = config.to_dict()
+    for wrong in ({"num_landmarks": 8, "conv_kernel_size": 2}, {"position_embedding_type": "relative_key"}):
+        with pytest.raises(ValueError, match=r"conv_kernel_size|position_embedding_type"):
+            config.update(wrong)
+        assert config.to_dict() == before
+    config.update({})
+    assert config.to_dict() == before

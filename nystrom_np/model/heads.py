@@ -77,7 +77,7 @@ class _HeadedModel(NystromformerPreTrainedModel):
 
         All others are as in :class:`NystromformerModel`, for multiple choice with an axis for the choices, (B, C, L).
         """
-        checks = Checks(self._any_parameter)
+        checks = self.checks()
         given = (input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
         inputs = check_inputs(checks, self.config, *self._folded(checks, *given))
         config, layout = self.asked(output_attentions, output_hidden_states), inputs.layout

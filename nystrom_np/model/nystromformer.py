@@ -6,7 +6,7 @@ from nystrom_np.array_module import Array, within_memory
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.definition import encode
 from nystrom_np.model.base import NystromformerPreTrainedModel
-from nystrom_np.model.inputs import Checks, check_inputs
+from nystrom_np.model.inputs import check_inputs
 from nystrom_np.model.packing import collect
 from nystrom_np.model.parameters import body_shapes
 from nystrom_np.outputs import BaseModelOutput
@@ -87,7 +87,7 @@ class NystromformerModel(NystromformerPreTrainedModel):
         ValueError, IndexError
             If an argument is wrong: see :func:`nystrom_np.model.inputs.check_inputs`.
         """
-        checks = Checks(self._any_parameter)
+        checks = self.checks()
         inputs = check_inputs(
             checks, self.config, input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds
         )
