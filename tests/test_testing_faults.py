@@ -15,6 +15,7 @@ from nystrom_np import (
     NystromformerModel,
 )
 from nystrom_np.functional import nystrom_attention, softmax_attention
+from nystrom_np.rewrite import Change
 from nystrom_np.testing import (
     Exercised,
     Mismatch,
@@ -23,6 +24,7 @@ from nystrom_np.testing import (
     compare_nystrom_attention,
     random_model,
 )
+from nystrom_np.trace import run
 
 CONFIG = {
     "vocab_size": 9,
@@ -122,7 +124,7 @@ def test_every_head(head: Any) -> None:
         return {**found, "loss": 0.5 * found["loss"]} if found.get("loss") is not None else found
 
     with pytest.raises(Mismatch, match=r"^loss: "):
-        compare_model(halved, model)
+        compare_model(halved, model, lengths=[2, 3], batch=1)
 
 
 @pytest.mark.parametrize("argument", ["inputs_embeds", "head_mask"])
@@ -278,3 +280,35 @@ def test_tensors_with_gradients() -> None:
     model = small()
     compare_nystrom_attention(lambda *case: Tensor(nystrom_attention(*case)), max_examples=5)
     compare_model(lambda **inputs: Tensor(model(**inputs).last_hidden_state), model, max_examples=5)
+
+
+def hooked(model: Any, *changes: Change) -> Any:
+    """A port with forward hooks: every step by its name, of a definition with changes."""
+    return lambda **inputs: dict(run(model, inputs, changes))
+
+
+def test_the_first_wrong_step_is_named() -> None:
+    model = small()
+    assert compare_model(hooked(model), model, max_examples=5).cases >= 5
+    with pytest.raises(Mismatch, match=r"The first step that differs is") as caught:
+        compare_model(
+            hooked(model, Change("nystrom_kernels", "f = ", "f = 1.001 * ")),
+            model,
+            lengths=[4],
+            branches=["nystrom"],
+            max_examples=5,
+        )
+    assert caught.value.step == caught.value.name == "encoder.layer.0.attention.self.F"
+
+
+def test_the_cause_is_told() -> None:
+    """Of a port that hands over its hidden states alone, where a known cause explains them."""
+    model = small()
+    port = with_parameters(model, lambda name, x: np.roll(x, -2, axis=0) if "position_embeddings" in name else x)
+
+    def states(**inputs: Any) -> Any:
+        return {"hidden_states": port(**inputs, output_hidden_states=True).hidden_states}
+
+    with pytest.raises(Mismatch, match=r"The first step that differs is embeddings") as caught:
+        compare_model(states, model)
+    assert caught.value.step == "embeddings.LayerNorm"

@@ -28,7 +28,8 @@ class Mismatch(ValueError):
     allowed : float
         The largest difference that would have been allowed.
     step : str or None
-        The first step that is wrong, by its name in the trace, where the other returned steps.
+        The first wrong one of the steps that the other returned, by its name in :func:`nystrom_np.trace.trace`; hidden
+        states, attentions and logits are steps too.
 
     Examples
     --------

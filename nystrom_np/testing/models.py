@@ -11,9 +11,11 @@ from nystrom_np.config import NystromformerConfig
 from nystrom_np.definition import is_exact
 from nystrom_np.model import NystromformerForQuestionAnswering, NystromformerModel
 from nystrom_np.testing.cases import ARGUMENTS, Sizes, checked_arguments, model_inputs, possible_lengths
-from nystrom_np.testing.mismatch import compare_arrays
+from nystrom_np.testing.mismatch import Mismatch, compare_arrays
 from nystrom_np.testing.parameters import refuse_trivial
 from nystrom_np.testing.search import Exercised, NotExercised, search
+from nystrom_np.testing.steps import compare_steps, located, step_name
+from nystrom_np.trace import trace
 
 __all__ = ["compare_model"]
 
@@ -47,7 +49,8 @@ def compare_model(
         last hidden state, or its logits, or a mapping with any of the names of this package's outputs:
         ``{"hidden_states": [...], "attentions": [...], "logits": ..., "loss": ...}``, as arrays or tensors. The first
         that differs, in the order of computation, is reported, so a port that returns its hidden states is told the
-        layer where it goes wrong.
+        layer where it goes wrong; and one that returns steps by their names in :func:`nystrom_np.trace.trace`, as
+        forward hooks find them, is told the step.
     model : model of this package
         On the CPU, with the same parameters as the other: :func:`random_model` makes one. It computes in float64
         here, whatever its dtype.
@@ -79,13 +82,14 @@ def compare_model(
     Raises
     ------
     Mismatch
-        If a case differs; the message shows the smallest one found.
+        If a case differs; the message shows the smallest one found, the first wrong step among what the port returned,
+        and the cause where a known one explains the numbers.
     NotExercised
         If no case of a kind was tried: a branch of attention, a mask, an argument.
     ValueError
         If parameters of the model are trivial, or an option is wrong.
     TypeError
-        If the function returns none of the model's outputs.
+        If the function returns something that is none of the model's outputs and steps.
 
     Examples
     --------
@@ -125,6 +129,8 @@ def compare_model(
         expected = own.outputs(inputs)
         outputs = _answered(function(**inputs), expected, model)
         floor = own.floor if tolerance is None else tolerance
+        if outputs.keys() - expected.keys():
+            own.check_steps(inputs, outputs, floor)
         rounding = None if tolerance is not None else lambda: own.rounding(inputs)
         for name, value in expected.items():
             if name in outputs:
@@ -132,7 +138,11 @@ def compare_model(
 
     given: dict[str, Any] = {"lengths": allowed_lengths, "batch": batch, "empty_rows": empty_rows, "layouts": layouts}
     cases = model_inputs(own.config, type(model), without=left_out, dtype=model.dtype, **given)
-    return search(check, cases, max_examples, lambda inputs: _kinds(own.config, inputs), wanted)
+    try:
+        return search(check, cases, max_examples, lambda inputs: _kinds(own.config, inputs), wanted)
+    except Mismatch as error:
+        outputs = _answered(function(**error.case), own.outputs(error.case), model)
+        raise located(error, own.exact, outputs, own.dtype) from None
 
 
 class _Own:
@@ -145,6 +155,7 @@ class _Own:
         self.head = type(model)
         self.parameters = {name: to_numpy(value).astype("float64") for name, value in model.state_dict().items()}
         self.exact = self.head(self.config, parameters=self.parameters)
+        self.dtype = str(model.dtype)
         self.floor = 1e-10 if model.dtype == "float64" else 1e-5
         self.precision = float(np.finfo(model.dtype).eps / np.finfo("float32").eps)
 
@@ -152,6 +163,16 @@ class _Own:
         """Return every output by name, in the order of computation."""
         wanted = {"output_hidden_states": True, "output_attentions": True, "return_dict": True}
         return dict(_named((model or self.exact)(**inputs, **wanted)))
+
+    def check_steps(self, inputs: dict[str, np.ndarray], outputs: dict[str, Any], floor: float) -> None:
+        """Raise a :class:`Mismatch` of the first step that is out; a TypeError for what is neither output nor step."""
+        steps = trace(self.exact, **inputs)
+        _refuse_unknown(outputs, [*self.outputs(inputs), *steps, *steps.aliases])
+        report = compare_steps(steps, outputs, self.dtype, causes=())
+        for name, step in report.steps.items() if report else ():
+            if step.error > max(step.allowed, floor):
+                found = next(value for given, value in outputs.items() if _is_step(given, name, steps.aliases))
+                compare_arrays(name, found, steps[name], max(step.allowed, floor), inputs)
 
     def rounding(self, inputs: dict[str, np.ndarray], runs: int = 3) -> float:
         """Return ten times the largest distance of float32 results, of a few neighbours lest one is near by luck."""
@@ -243,10 +264,21 @@ def _answered(found: Any, expected: dict[str, np.ndarray], model: Any) -> dict[s
             raise TypeError("a mapping with start_logits and end_logits was expected; found " + type(found).__name__)
         return {"last_hidden_state" if "last_hidden_state" in expected else "logits": found}
     outputs = dict(_named(found))
-    if not outputs or not outputs.keys() <= expected.keys():
-        unknown = ", ".join(sorted(map(str, outputs.keys() - expected.keys()))) or "none"
-        raise TypeError(f"outputs among {', '.join(expected)} were expected; found {unknown}")
+    if not outputs:
+        raise TypeError(f"outputs among {', '.join(expected)} were expected; found none")
     return outputs
+
+
+def _refuse_unknown(outputs: dict[str, Any], known: Iterable[str]) -> None:
+    names = {*known}
+    unknown = [name for name in outputs if not {name, f"nystromformer.{name}"} & names]
+    if unknown:
+        raise TypeError(f"outputs of the model or steps of its trace were expected; found {', '.join(unknown)}")
+
+
+def _is_step(given: str, step: str, aliases: dict[str, str]) -> bool:
+    names = (step_name(given), f"nystromformer.{step_name(given)}")
+    return any(aliases.get(name, name) == step for name in names)
 
 
 def _named(record: Any) -> Iterator[tuple[str, np.ndarray]]:
