@@ -177,7 +177,7 @@ def test_the_page_is_a_page() -> None:
     ]
 
 
-BRANCHES = r"\bis (not )?np\b|__name__ [!=]=|_is_cupy\("
+BRANCHES = r"\bis (not )?np\b|module\.__name__ [!=]=|_is_cupy\("
 
 
 def test_few_branches_on_the_module_of_an_array() -> None:

@@ -80,9 +80,10 @@ DIFFERENCES: tuple[Callable[[Call, Any, Any], bool], ...] = (
 
 @pytest.fixture(scope="module")
 def folder(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tokenizer whose pieces begin as ALBERT's do, each with a space.
+    """Return a tokenizer whose pieces all begin with a space, as ALBERT's do.
 
-    In the shipped file the first piece of a text alone does, which the reference's older library reads as ALBERT's.
+    In the shipped file the first alone does, which the reference's older library takes for the first that is no
+    special token, and newer ones for what is at the text's first character.
     """
     copied = tmp_path_factory.mktemp("albert")
     for file in (weights / "masked-lm").glob("*token*.json"):
