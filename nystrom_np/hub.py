@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, NoReturn
 
 from nystrom_np.files import read_weight_map, with_variant
 from nystrom_np.hub_guard import watching
+from nystrom_np.saving import latest
 
 __all__ = ["local_folder"]
 
@@ -98,7 +99,8 @@ def local_folder(
         raise ValueError(f"subfolder must be the name of a folder inside the checkpoint's; found {subfolder!r:.80}")
     repository = _Repository.of(name, revision, cache_dir, local_files_only)
     if repository is None:
-        return Path(name) / subfolder
+        folder = Path(name) / subfolder
+        return latest(folder) if what in ("weights", "config") and variant is None else folder
     repository = replace(repository, token=token, force_download=force_download)
     main, *others = (_Where(subfolder, variant).of(file) for file in FILES[what])
     folder = repository.fetch(main, *others)

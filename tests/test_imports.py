@@ -40,6 +40,7 @@ ROOMS = [
     "files",
     "growing",
     "hub_guard",
+    "saving",
     "hub",
     "config",
     "fast.toeplitz",

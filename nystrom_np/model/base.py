@@ -3,7 +3,9 @@
 import copy
 import os
 from collections.abc import Iterator, Mapping, Sized
+from contextlib import nullcontext
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from nystrom_np.model.parameters import draw, tree
 from nystrom_np.model.prediction import batches, delayed, pad, split, start_return
 from nystrom_np.outputs import ModelOutput
 from nystrom_np.progress import with_progress
+from nystrom_np.saving import replacing_checkpoint
 
 __all__ = ["NystromformerPreTrainedModel"]
 
@@ -192,15 +195,19 @@ class NystromformerPreTrainedModel:
     def save_pretrained(self, folder: str | os.PathLike[str], variant: str | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``, which this package and transformers load.
 
-        With a variant such as "fp16", the file's name is ``model.fp16.safetensors``.
+        A process that is ended while it saves leaves the old checkpoint or the new one, which `from_pretrained` finds;
+        of several that save to one folder, one comes after the other. With a variant such as "fp16", the file's name is
+        ``model.fp16.safetensors``, and the two files are replaced one by one.
 
         Raises
         ------
         OSError
             If the folder cannot be written.
         """
-        self.config.save_pretrained(folder, architecture=type(self).__name__, dtype=self.dtype.name)
-        save_checkpoint(folder, {name: to_numpy(value) for name, value in self._parameters.items()}, variant)
+        parameters = {name: to_numpy(value) for name, value in self._parameters.items()}
+        with replacing_checkpoint(Path(folder)) if variant is None else nullcontext(folder) as work:
+            self.config.save_pretrained(work, architecture=type(self).__name__, dtype=self.dtype.name)
+            save_checkpoint(work, parameters, variant)
 
     def state_dict(self) -> dict[str, Array]:
         """Return the parameters under their state-dict names: the model's own arrays, not copies."""
