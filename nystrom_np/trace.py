@@ -327,14 +327,14 @@ class _Recorder:
         name = frame.prefix + ".".join(part for part in (path, short) if part)
         if name not in self.steps:
             given = frame.given if template == "" else {local: here.get(local) for local in site.reads}
-            inputs = {local: array for local, array in given.items() if self._is_input(array)}
+            inputs = {local: array for local, array in given.items() if self._is_input(array)} or frame.given
             sources = {local: step for local, array in inputs.items() if (step := self.known.get(id(array)))}
             self.steps[name] = Step(name, value, site.function, site.line, site.formula, inputs, sources)
             self.known[id(value)] = name
         return value
 
     def _is_input(self, value: Any) -> bool:
-        return hasattr(value, "shape") and id(value) not in self.parameters
+        return isinstance(getattr(value, "shape", None), tuple) and id(value) not in self.parameters
 
     def finished(self, record: Any) -> Trace:
         """Return the trace, with what the model made of the last steps, and the names of modules that hold others."""

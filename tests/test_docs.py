@@ -29,6 +29,7 @@ DIRECTIVES = {
     "explorer",
     "gain",
     "gains",
+    "steps",
     "toctree",
     "eval-rst",
     "list-table",

@@ -1,11 +1,16 @@
 """The trace of a forward pass and the comparison with it: steps, known causes, planted faults."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from docs.builder import steps as documented
+from nystrom_np import definition
 from nystrom_np.causes import CAUSES
-from nystrom_np.compare import compare
+from nystrom_np.compare import compare, single_steps
 from nystrom_np.fast import definitions
 from nystrom_np.rewrite import Change, compiled
 from nystrom_np.trace import NAMES, run, trace
@@ -51,6 +56,54 @@ def test_every_name_is_of_a_place_on_the_page():
     _, sites = compiled(NAMES)
     marked = {(site.function, key) for site in sites for key in site.keys}
     assert set(NAMES) - marked == {("layer_norm", "x"), ("linear", "x")}
+
+
+def test_every_name_is_in_the_table():
+    """The documentation's table is made by tracing: it has each name, and no size without a letter."""
+    rows = documented.rows()
+    for template in {*NAMES.values()} - {""}:
+        last = template.replace("{of}.", "").replace("{n}", "n")
+        assert any(name.endswith(last) for name in rows), template
+    sizes = {size for shapes, *_ in rows.values() for size in re.findall(r"[^\s(),]+", shapes)} - {"or"}
+    assert sizes <= {*documented.SIZES.values(), "1", "2"}
+    assert rows["encoder.layer.n.attention.self.F"][0] == "(B, H, L, m)"
+    text = "\n".join(documented.table())
+    for _, function, line, formula in rows.values():
+        assert not line or f"`{function} <" in text
+        if line and hasattr(definition, function):
+            page = Path(definition.__file__).read_text(encoding="utf-8").splitlines()
+            assert page[line - 1].strip().startswith(formula.split("  ")[0][:40].strip())
+
+
+def test_one_fault_does_not_hide_the_next(traced):
+    """Each stage is fed what it should have been given; what is right after a fault is not blamed."""
+    report = single_steps(
+        traced,
+        {
+            "*.self.q_landmarks": lambda query: query[..., :4, :],
+            "*.self.B_v": lambda b, value: b @ value,
+            "*.self.F.scores": lambda **given: given["query"] @ given["key"].swapaxes(-1, -2),
+            "*.self.q": lambda x: np.zeros((2, 2, 11, 8)),
+            "*.pinv.1": lambda z: 2.0 * z,
+        },
+    )
+    wrong = {name.split("self.")[1] for name, step in report.steps.items() if not step.agrees}
+    assert wrong == {"q", "q_landmarks", "pinv.1"}
+    assert len(report.steps) == 10
+    assert single_steps(traced, {"*.self.B_v": lambda b, value: b @ value}, dtype="float32").dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("functions", "said"),
+    [
+        ({"*.self.G": lambda x: x}, "fits none of the trace's"),
+        ({"*.0.attention.self.F": lambda mask: mask}, "asks for 'mask'; the step is computed from query, key_landm"),
+        ({"*.0.attention.self.F": lambda query: query}, "must have shape"),
+    ],
+)
+def test_single_steps_that_do_not_fit(traced, functions, said):
+    with pytest.raises(ValueError, match=said):
+        single_steps(traced, functions)
 
 
 FAULTS = {

@@ -13,7 +13,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from docs.builder import blocks, diagram, pictures, sources
+from docs.builder import blocks, diagram, pictures, sources, steps
 from docs.builder.blocks import DOCS
 from nystrom_np import explore, functional
 from tests.benchmarks import twins
@@ -224,6 +224,15 @@ class PublicNames(SphinxDirective):
         return [node]
 
 
+class Steps(SphinxDirective):
+    """The steps of a trace, with their shapes and the lines that compute them."""
+
+    def run(self) -> list[nodes.Node]:
+        node = nodes.container("", classes=["steps"])
+        self.state.nested_parse(StringList(steps.table()), self.content_offset, node)
+        return [node]
+
+
 def add_proofs(app: Sphinx, doctree: nodes.document) -> None:
     """Name the tests on the pages that a command writes."""
     identities = sources.PROOFS_OF_PAGES_WRITTEN_ELSEWHERE.get(app.env.docname, ())
@@ -278,6 +287,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "diagram": Diagram,
         "public-names": PublicNames,
         "explorer": Explorer,
+        "steps": Steps,
     }.items():
         app.add_directive(name, directive)
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))

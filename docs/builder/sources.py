@@ -21,6 +21,9 @@ PUBLIC_MODULES = (
     "nystrom_np.plot",
     "nystrom_np.explore",
     "nystrom_np.testing",
+    "nystrom_np.trace",
+    "nystrom_np.compare",
+    "nystrom_np.trace_file",
 )
 """Whose ``__all__`` is what users call."""
 
