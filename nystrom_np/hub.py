@@ -27,6 +27,7 @@ FILES = {
     "weights": (WEIGHTS, f"{WEIGHTS}.index.json", CONFIG),
     "pickle": (*PICKLES, CONFIG, *TOKENIZER),
     "tokenizer": TOKENIZER,
+    "reference": ("reference.json", "reference.safetensors", CONFIG, *TOKENIZER),
 }
 """What is fetched, if the repository has it. Required is the first file; for weights, their index will do instead."""
 
@@ -38,7 +39,7 @@ Name = str | os.PathLike[str]
 
 def local_folder(
     name: Name,
-    what: Literal["config", "weights", "pickle", "tokenizer"],
+    what: Literal["config", "weights", "pickle", "tokenizer", "reference"],
     revision: str | None = None,
     cache_dir: Name | None = None,
     local_files_only: bool = False,
@@ -55,10 +56,10 @@ def local_folder(
     name : str or path
         A folder; or, as a str, the ``owner/name`` of a repository. A folder of that name is preferred, and returned
         without a look into it.
-    what : {"config", "weights", "pickle", "tokenizer"}
+    what : {"config", "weights", "pickle", "tokenizer", "reference"}
         Which files are needed. "config": ``config.json``; "weights": that and safetensors weights; "pickle": that and
         ``pytorch_model.bin``, with the tokenizer's files if there are any; "tokenizer": ``tokenizer.json`` and the
-        files beside it that describe special tokens.
+        files beside it that describe special tokens; "reference": stored outputs, with these.
     revision : str, optional
         A branch, a tag or a commit of the repository; its main branch by default.
     cache_dir : str or path, optional

@@ -197,10 +197,15 @@ DESCRIBE: dict[str, Callable[[Any, Any, Any], list[str]]] = {
 }
 
 
+SHOWN = ("text", "text_pair", "question", "context", "prompt")
+
+
 def _list(answer: Any) -> list[dict[str, Any]]:
     return answer if isinstance(answer, list) else [answer]
 
 
 def in_full(item: Any) -> str:
-    """Return the texts of an input as one, without choices: the answer shows those."""
-    return item if isinstance(item, str) else " | ".join(text for text in item.values() if isinstance(text, str))
+    """Return the texts of an input as one, without what a record has beside, and choices: the answer shows those."""
+    if isinstance(item, str):
+        return item
+    return " | ".join(text for name, text in item.items() if name in SHOWN and isinstance(text, str))

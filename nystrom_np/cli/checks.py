@@ -4,15 +4,15 @@ import argparse
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nystrom_np import __version__
 from nystrom_np.cli.answers import described, in_full
-from nystrom_np.cli.common import AGREES, DIFFERS, Commands, add_options, print_json
+from nystrom_np.cli.common import AGREES, CHECKPOINT, DIFFERS, Commands, add_options, print_json
 from nystrom_np.demo import Comparison, Demonstration, demonstrate, verify
+from nystrom_np.hub import local_folder
 
 
 def add_demo(commands: Commands) -> None:
@@ -24,7 +24,7 @@ def add_demo(commands: Commands) -> None:
 def add_verify(commands: Commands) -> None:
     """Register ``verify``."""
     check = commands.add_parser("verify", help="run a checkpoint's stored inputs, compare with its stored outputs")
-    check.add_argument("folder", type=Path, help="a checkpoint with reference.json")
+    check.add_argument("folder", help=f"{CHECKPOINT}, with reference.json")
     add_options(check, _verify, ("float64", "float32"))
 
 
@@ -71,7 +71,9 @@ def _demonstration(shown: Demonstration) -> dict[str, Any]:
 
 def _verify(options: argparse.Namespace) -> int:
     dtypes = [options.dtype] if options.dtype else ["float64", "float32"]
-    comparisons = list(verify(options.folder, dtypes, options.device))
+    folder = local_folder(options.folder, "weights")
+    local_folder(options.folder, "reference")  # of a repository, into the same folder
+    comparisons = list(verify(folder, dtypes, options.device))
     if not comparisons:
         raise ValueError(f"{options.folder} holds no stored outputs: reference.json lists no cases")
     agrees = all(comparison.agrees for comparison in comparisons)

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 AGREES, DIFFERS, WRONG, BROKEN_PIPE, INTERRUPTED = 0, 1, 2, 141, 130
 
+CHECKPOINT = "a checkpoint's folder, or owner/name on the Hugging Face Hub"
+
 Commands = Any
 """What ``add_subparsers`` returns, a type that argparse does not publish."""
 

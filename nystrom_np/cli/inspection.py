@@ -3,25 +3,26 @@
 import argparse
 import json
 import textwrap
-from pathlib import Path
 
 from nystrom_np.checkpoint import stored_tensors
-from nystrom_np.cli.common import AGREES, Commands, add_options, print_json
+from nystrom_np.cli.common import AGREES, CHECKPOINT, Commands, add_options, print_json
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.demo import CLASSES
+from nystrom_np.hub import local_folder
 from nystrom_np.pipelines import load_whole
 
 
 def add_inspect(commands: Commands) -> None:
     """Register ``inspect``."""
     look = commands.add_parser("inspect", help="what a checkpoint is, and which attention it runs")
-    look.add_argument("folder", type=Path, help="a checkpoint")
+    look.add_argument("folder", help=CHECKPOINT)
     add_options(look, _inspect)
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    config = NystromformerConfig.from_pretrained(options.folder)
-    tensors = stored_tensors(options.folder)
+    folder = local_folder(options.folder, "weights")
+    config = NystromformerConfig.from_pretrained(folder)
+    tensors = stored_tensors(folder)
     named = getattr(config, "architectures", None)
     name = str(named[0]) if isinstance(named, list) and named else "NystromformerModel"
     if name not in CLASSES:
@@ -30,7 +31,7 @@ def _inspect(options: argparse.Namespace) -> int:
     facts = {
         "folder": str(options.folder),
         "model": name,
-        "parameters": load_whole(CLASSES[name], options.folder).num_parameters(),
+        "parameters": load_whole(CLASSES[name], folder).num_parameters(),
         "dtype": sorted({tensor.dtype for tensor in tensors.values()}),
         "bytes": sum(path.stat().st_size for path in files),
         "files": [path.name for path in files],

@@ -10,11 +10,21 @@ from typing import Any
 import numpy as np
 
 from nystrom_np.array_module import move_like
-from nystrom_np.cli.common import AGREES, DIFFERS, Commands, add_options, add_overrides, overrides, print_json
+from nystrom_np.cli.common import (
+    AGREES,
+    CHECKPOINT,
+    DIFFERS,
+    Commands,
+    add_options,
+    add_overrides,
+    overrides,
+    print_json,
+)
 from nystrom_np.compare import EPS, Compared, Report, compare
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.demo import CLASSES
 from nystrom_np.files import read_json_object
+from nystrom_np.hub import local_folder
 from nystrom_np.pipelines import load_whole
 from nystrom_np.trace import trace
 from nystrom_np.trace_file import load_steps, load_trace, save_trace
@@ -23,7 +33,7 @@ from nystrom_np.trace_file import load_steps, load_trace, save_trace
 def add_trace(commands: Commands) -> None:
     """Register ``trace``."""
     parser = commands.add_parser("trace", help="every step of a forward pass by name, in one safetensors file")
-    parser.add_argument("folder", type=Path, help="a checkpoint")
+    parser.add_argument("folder", help=CHECKPOINT)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", action="append", metavar="TEXT", help="a text; again for a batch, or a further choice")
     given.add_argument(
@@ -44,7 +54,7 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument(
         "--names", type=Path, metavar="FILE", help="JSON: an object from the port's names to the trace's"
     )
-    parser.add_argument("--model", type=Path, metavar="FOLDER", help="the checkpoint, if it lies elsewhere by now")
+    parser.add_argument("--model", metavar="FOLDER", help=f"{CHECKPOINT}, if it lies elsewhere by now")
     add_options(parser, _compare)
     parser.add_argument("--dtype", choices=list(EPS), help="what the port computes in; by default what its arrays say")
 
@@ -52,11 +62,12 @@ def add_compare(commands: Commands) -> None:
 def _trace(options: argparse.Namespace) -> int:
     if options.output.suffix != ".safetensors":
         raise ValueError(f"{options.output} must end in .safetensors")
-    model = _model(options.folder, options.dtype or "float64", options.device, **overrides(options))
+    folder = local_folder(options.folder, "weights")
+    model = _model(folder, options.dtype or "float64", options.device, **overrides(options))
     inputs = _tokens(options.folder, model, options.text) if options.text else _inputs(options.inputs, model)
     like = next(iter(model.state_dict().values()))
     steps = trace(model, **{name: move_like(value, like) for name, value in inputs.items()})
-    save_trace(steps, options.output, options.folder)
+    save_trace(steps, options.output, folder)
     if options.json:
         print_json({"file": str(options.output), "steps": {name: list(value.shape) for name, value in steps.items()}})
     else:
@@ -72,7 +83,7 @@ def _model(folder: Path, dtype: str, device: str = "cpu", **fields: Any) -> Any:
     return load_whole(CLASSES[name], folder, dtype, device, **fields)
 
 
-def _tokens(folder: Path, model: Any, texts: list[str]) -> dict[str, np.ndarray]:
+def _tokens(folder: str, model: Any, texts: list[str]) -> dict[str, np.ndarray]:
     from nystrom_np.tokenization import NystromformerTokenizer
 
     tokens = NystromformerTokenizer.from_pretrained(folder)(texts, padding=True, truncation=True, return_tensors="np")
@@ -99,7 +110,8 @@ def _compare(options: argparse.Namespace) -> int:
     found = load_steps(options.theirs)
     names = _names(options.names) if options.names else {}
     report = compare(expected, found.steps, names=names, dtype=options.dtype or found.dtype)
-    folder = options.model or Path(expected.metadata.get("folder", ""))
+    given = options.model and local_folder(options.model, "weights")
+    folder = given or Path(expected.metadata.get("folder", ""))
     if not report.agrees and (options.model or (folder / "config.json").is_file()):
         known = load_trace(options.trace, _model(folder, expected.metadata["dtype"]))
         report = compare(known, found.steps, names=names, dtype=report.dtype)
