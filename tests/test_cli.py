@@ -76,6 +76,21 @@ def test_demo_shows_every_head(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"All \d+ outputs agree with the reference's\.$", out.strip())
 
 
+def test_the_readme_shows_what_the_demo_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """All but the time, and the last digits of differences, which are another machine's."""
+
+    def lines(text: str) -> list[str]:
+        machines = r"\d+ ms|NumPy \S+|\S+ of \d\.\de-\d+|\(\w+(\.\d+)? of '[^']*'\)"
+        return [re.sub(machines, "#", line) for line in text.splitlines()]
+
+    assert cli.main(["demo"]) == 0
+    printed = iter(lines(capsys.readouterr().out))
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"```text\n(nystrom_np .*?)```", readme, re.DOTALL)
+    for line in lines(shown):
+        assert line == "…" or line in printed, line  # in their order: an iterator goes on from the last
+
+
 def test_demo_as_json(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--json", "--dtype", "float64"]) == 0
     told = json.loads(capsys.readouterr().out)
