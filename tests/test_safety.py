@@ -173,3 +173,19 @@ def test_spans_are_those_of_all_pairs(longest: int) -> None:
 def test_spans_of_many_tokens_need_no_table_of_all_pairs() -> None:
     chances = np.full(10**6, 1e-6)  # a table would have 8 TB
     assert spans(chances, chances, 1, 15) == [(1e-6 * 1e-6, 1, 1)]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_table_whose_name_is_written_with_escapes(folder: Path, hidden: bool) -> None:
+    edit(folder, normalizer=charsmap(b"\xff\xff\xff\x7f" + bytes(8)))
+    path = folder / "tokenizer.json"
+    text = path.read_text()
+    path.write_text(text.replace("precompiled_charsmap", "\\u0070recompiled_charsmap") if hidden else text)
+    with pytest.raises(ValueError, match="a table of 2147483647 bytes"):
+        NystromformerTokenizer.from_pretrained(folder)
+
+
+def test_a_long_text_of_escaped_quotes(folder: Path) -> None:
+    edit(folder, normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": '"' * 10_001})
+    with pytest.raises(ValueError, match="'content' has 10001 characters"):
+        NystromformerTokenizer.from_pretrained(folder)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from typing import Any
 
 __all__ = ["check_json"]
@@ -11,6 +12,11 @@ DEEPEST = 64
 
 LONGEST = 10_000
 """Characters that what is put in a text's place, or a pattern, may have: it is put in at every place."""
+
+
+CHARSMAP = re.compile(rb'"precompiled_charsmap"\s*:\s*"([A-Za-z0-9+/=]*)"')
+HIDING = (b"recompiled_charsmap", b"\\u00")
+"""Besides a table as it is usually written: what may be one that is written with escapes."""
 
 
 def check_json(data: bytes, source: object) -> None:
@@ -26,8 +32,8 @@ def check_json(data: bytes, source: object) -> None:
     Raises
     ------
     ValueError
-        If it is not JSON, is nested too deeply, or a normalizer, pre-tokenizer or decoder in it has a value that the
-        library does not check.
+        If a normalizer, pre-tokenizer or decoder in it has a value that the library does not check. What else is wrong
+        with it the library says.
 
     Examples
     --------
@@ -35,6 +41,14 @@ def check_json(data: bytes, source: object) -> None:
     Traceback (most recent call last):
     ValueError: tokenizer.json: precompiled_charsmap says that it has a table of 2147483647 bytes, and has 1 after that
     """
+    tables = CHARSMAP.findall(data) if HIDING[0] in data else []
+    for table in tables:
+        _check_charsmap(table, source)
+    rest = CHARSMAP.sub(b"", data) if tables else data
+    half = LONGEST // 2  # in a longer text, one such stretch has no quotation mark
+    has_long = any(rest.find(b'"', i, i + half) < 0 for i in range(0, len(rest) - half, half))
+    if not has_long and not any(text in rest for text in HIDING) and rest.count(b'\\"') < 100:
+        return  # so that a large vocabulary is not read twice
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
