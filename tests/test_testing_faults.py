@@ -221,23 +221,20 @@ def test_exact_where_there_are_no_more_tokens_than_landmarks() -> None:
 
 
 def test_shrinking_keeps_to_the_difference_found() -> None:
-    """A port with a large fault and a tiny one is told of the one found first, however small the case is."""
+    """A port with a large fault and, in smaller cases, a tiny one is told of the large one, which is found first."""
+    faults = []
 
     def port(query: Any, key: Any, value: Any, num_landmarks: int, mask: Any) -> Any:
-        found = nystrom_attention(query, key, value, num_landmarks, mask)
-        return found + (0.37 if query.shape[-2] > 5 else 7e-9)
+        length = query.shape[-2]
+        fault = 0.37 if length > 5 else 7e-9 if length == 2 else 0.0
+        faults.append(fault)
+        return nystrom_attention(query, key, value, num_landmarks, mask) + fault
 
     with pytest.raises(Mismatch) as caught:
         compare_nystrom_attention(port)
-    first = []
-
-    def first_found(*case: Any) -> Any:
-        first.append(case[0].shape[-2] > 5)
-        return port(*case)
-
-    with pytest.raises(Mismatch):
-        compare_nystrom_attention(first_found)
-    assert caught.value.difference == pytest.approx(0.37 if first[0] else 7e-9)
+    assert next(filter(None, faults)) == 0.37
+    assert 7e-9 in faults
+    assert caught.value.difference == pytest.approx(0.37)
 
 
 def test_a_mismatch_carries_its_numbers() -> None:
