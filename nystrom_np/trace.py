@@ -113,8 +113,8 @@ class Trace(Mapping[str, Array]):
         Further names, and the steps they stand for.
     inputs : dict of str to array
         What the model was called with.
-    model : model
-        Of which it is a trace.
+    model : object
+        Of which it is a trace; None if it was read from a file and the model is not known.
     errors : dict of str to dict of str to float
         For each dtype for which it was measured, what rounding does to each step.
     metadata : dict of str to str
