@@ -193,9 +193,9 @@ class DataCollatorForLanguageModeling:
             batch["labels"] = np.where(ids == self.tokenizer.pad_token_id, IGNORED, ids)
         return batch
 
-    def _hidden(self, ids: np.ndarray, special: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _hidden(self, ids: np.ndarray, known: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return ids of which some are hidden, and labels; numbers are drawn in the reference's order."""
-        kept = np.isin(ids, self.tokenizer.all_special_ids) if special is None else special.astype(bool)
+        kept = np.isin(ids, self.tokenizer.all_special_ids) if known is None else known.astype(bool)
         share = np.where(kept, 0.0, self.mlm_probability)
         asked = self._random.binomial(1, share, size=ids.shape).astype(bool)
         masked = self._random.binomial(1, 0.8, size=ids.shape).astype(bool) & asked

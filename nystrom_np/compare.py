@@ -348,11 +348,11 @@ def _distance(a: Any, b: Any, unknown: float = math.inf) -> float:
     a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
     with np.errstate(all="ignore"):
         difference = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    return float(np.where(np.isnan(difference), unknown, difference).max(initial=0.0))
+    return float(np.max(np.where(np.isnan(difference), unknown, difference), initial=0.0))
 
 
 def _largest(x: np.ndarray) -> float:
-    return float(np.abs(np.where(np.isfinite(x), x, 0.0)).max(initial=0.0))
+    return float(np.max(np.abs(np.where(np.isfinite(x), x, 0.0)), initial=0.0))
 
 
 def _explaining(

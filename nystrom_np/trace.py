@@ -279,9 +279,9 @@ class _Recorder:
         if id(arguments.get("p")) in self.modules:
             path = self.modules[id(arguments["p"])]
         elif id(arguments.get("weight")) in self.parameters:
-            module = self.parameters[id(arguments["weight"])].removesuffix(".weight")
+            name = self.parameters[id(arguments["weight"])].removesuffix(".weight")
             # a decoder that is the table of words itself is no module of its own
-            path = module if not module.endswith("word_embeddings") else None
+            path = name if not name.endswith("word_embeddings") else None
         return _Frame(function, prefix, path, of, given)
 
     @property
