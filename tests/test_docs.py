@@ -19,7 +19,7 @@ from tests.benchmarks import twins
 
 README = blocks.ROOT / "README.md"
 PAGES = [*blocks.pages(), README]
-OUTSIDE = {"sh", "text", "toml", "json"}  # shown, not run: shell is for CI (the README's), the rest is no code
+OUTSIDE = {"sh", "text", "toml", "json", "c"}  # shown, not run here: shell is for CI (the README's), C has its own test
 DIRECTIVES = {
     "source",
     "proof",

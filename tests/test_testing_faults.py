@@ -298,8 +298,8 @@ def test_the_first_wrong_step_is_named() -> None:
     assert caught.value.step == caught.value.name == "encoder.layer.0.attention.self.F"
 
 
-def test_the_cause_is_told() -> None:
-    """Of a port that hands over its hidden states alone, where a known cause explains them."""
+def test_hidden_states_alone_name_the_first_wrong_step() -> None:
+    """Of a port that hands over nothing else, the first that differs has the name of its step in the trace."""
     model = small()
     port = with_parameters(model, lambda name, x: np.roll(x, -2, axis=0) if "position_embeddings" in name else x)
 

@@ -1,12 +1,15 @@
 """Files of traces and of ports' steps, and the commands that write and compare them."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from docs.builder import blocks
 from nystrom_np import NystromformerForMaskedLM, cli
 from nystrom_np.causes import CAUSES
 from nystrom_np.compare import compare
@@ -247,6 +250,39 @@ def test_the_shipped_vectors_are_what_is_traced_today():
         assert any(name.endswith("pinv.6") for name in stored) == (branch == "nystrom")
         assert compare(stored, load_steps(FOLDER / branch / "trace.safetensors").steps).agrees
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 300_000
+
+
+@pytest.fixture(scope="module")
+def in_c():
+    """Of the page on ports: the program in C, and what it is said to print."""
+    found = blocks.blocks_of((blocks.DOCS / "howto-port.md").read_text(encoding="utf-8"))
+    (at,) = (number for number, block in enumerate(found) if block.language == "c")
+    return found[at].text, found[at + 1].text
+
+
+def test_the_program_in_c_reads_a_step(in_c, tmp_path):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler, cc")
+    (tmp_path / "step.c").write_text(in_c[0], encoding="utf-8")
+    warned = [compiler, "-Wall", "-Wextra", "-Werror", "-o", "step", "step.c"]
+    subprocess.run(warned, cwd=tmp_path, check=True, timeout=60)
+
+    def step(name, path=FOLDER / "nystrom" / "trace.safetensors"):
+        arguments = [tmp_path / "step", path, name]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    assert step("nystromformer.encoder.layer.0.attention.self.F") == (0, in_c[1])
+    for branch in LANDMARKS:
+        path = FOLDER / branch / "trace.safetensors"
+        for name, value in load_trace(path).items():
+            shape = json.dumps(value.shape, separators=(",", ":"))
+            first = "".join(f"{number:.15f}\n" for number in value.ravel()[:4])
+            assert step(name, path) == (0, f"{shape}\n{first}")
+    assert step("inputs/input_ids") == (2, "step: the step is not in float64\n")
+    assert step("nystromformer.encoder.layer.0") == (2, "step: the trace has no such step\n")
+    assert step("loss", FOLDER / "nystrom" / "config.json") == (2, "step: this is no trace\n")
 
 
 @pytest.mark.reference
