@@ -54,11 +54,14 @@ def test_affine(monkeypatch: pytest.MonkeyPatch, outputs: int, few: int) -> None
 
 
 def test_few_rows_of_a_wide_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are computed as W xᵀ and then put in order, where that is the fewer numbers."""
+    """They are computed as W xᵀ and then put in order, where that is the fewer numbers; very few always."""
     computed = []
     monkeypatch.setattr(encoder, "by_feature", lambda x, weight: computed.append(1) or by_feature(x, weight))
     monkeypatch.setattr(encoder, "FEW_ROWS", 5)
+    monkeypatch.setattr(encoder, "VERY_FEW_ROWS", 2)
     for rows, inputs, outputs, so in (
+        (2, 3, 4, True),
+        (3, 3, 4, False),
         (5, 3, 2, True),
         (1, 3, 2, True),
         (6, 3, 2, False),
