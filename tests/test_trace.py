@@ -29,7 +29,7 @@ from tests.models import (
     inputs_for,
 )
 from tests.reference.client import ROOT, run_inside
-from tests.reference.environment import ReferenceUnavailable
+from tests.reference.environment import VERSIONS, ReferenceUnavailable
 
 MASKINGS = ("transformers", "original", "invariant")
 
@@ -263,14 +263,17 @@ def test_what_cannot_be_compared_is_one_sentence(traced, found, message):
 @pytest.mark.reference
 @pytest.mark.parametrize("branch", BRANCHES)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_module_of_the_reference_returns_its_step(model, branch, tmp_path):
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_module_of_the_reference_returns_its_step(version, model, branch, tmp_path):
     """Forward hooks' names fit as they are, and their values within 1e-10."""
     built = build_another(model, branch, length=16, segment_means_seq_len=16 if branch == "nystrom" else 8)
     built.save_pretrained(tmp_path)
     inputs = inputs_for(model, length=16)
+    if version == "5.23.0" and branch == "nystrom":
+        del inputs["attention_mask"]  # with padding in it, it raises: tests/test_reference_failures.py
     save_file({name: np.ascontiguousarray(value) for name, value in inputs.items()}, tmp_path / "inputs.safetensors")
     try:
-        run_inside("4.37.2", ROOT / "tests" / "reference" / "run_hooks.py", tmp_path)
+        run_inside(version, ROOT / "tests" / "reference" / "run_hooks.py", tmp_path)
     except ReferenceUnavailable as error:
         pytest.skip(str(error))
     hooks = load_file(tmp_path / "hooks.safetensors")
