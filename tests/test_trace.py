@@ -237,6 +237,19 @@ def test_drawn_ports_that_are_right_are_no_false_alarm(capsys):
     assert capsys.readouterr().out == "0 false alarms in 120 cases: {'float64': 40, 'float32': 40, 'float16': 40}\n"
 
 
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_sequence_of_padding_alone_excuses_nothing(branch):
+    """Its scores round away in the mask's number: weights are uniform, whatever the rounding of that number is."""
+    model, inputs = build_another(BODY, branch), inputs_for(BODY)
+    inputs["attention_mask"][-1] = 0
+    steps = trace(model, **inputs)
+    other = Change("softmax_attention_matrix", "xp.finfo(scores.dtype).min", "scores - 10000.0")
+    report = compare(steps, {name: x for name, x in run(model, inputs, [other]).items() if not name.endswith("scores")})
+    assert report.first.name.endswith("self.B" if branch == "nystrom" else "self.attention_probs")
+    assert compare(steps, run(model, inputs)).agrees
+    assert max(step.allowed for step in report.steps.values()) < 1e-8
+
+
 def test_a_drawn_port_that_is_wrong_is_an_alarm(monkeypatch, capsys):
     monkeypatch.setattr(drawn, "REORDERED", [Change("linear", "x @ weight.T + bias", "x @ weight.T + 1.5 * bias")])
     assert drawn.main(["--cases", "6"]) == 1
