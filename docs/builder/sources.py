@@ -18,6 +18,7 @@ PUBLIC_MODULES = (
     "nystrom_np.pipelines",
     "nystrom_np.convert",
     "nystrom_np.embed",
+    "nystrom_np.cluster",
     "nystrom_np.plot",
     "nystrom_np.explore",
     "nystrom_np.testing",
