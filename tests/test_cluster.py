@@ -1,15 +1,10 @@
 """Vectors of many files in shards: the same whoever makes them and whoever is killed, none missing, none twice."""
 
-import itertools
 import json
 import os
-import random
-import signal
-import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +67,7 @@ def of_each_file(sources: list[Path], model: Path) -> np.ndarray:
 
 
 def assert_whole(folder: Path, expected: np.ndarray) -> None:
-    """Every shard is there once, with its entry, and nothing else; its vectors are the expected ones but for rounding."""
+    """Every shard is there once, with its entry, and nothing else; the vectors equal others but for rounding."""
     agreed = plan.read_plan(run.Store(str(folder)))
     assert agreed is not None
     names = [agreed.name(number) for number, _, _ in agreed.shards]
