@@ -7,10 +7,9 @@ one pass over memory.
 import math
 from collections.abc import Callable
 
-from jaxtyping import Float
-
 from nystrom_np.array_module import Array, get_array_module, special
 from nystrom_np.fast import elementwise
+from nystrom_np.shapes import Float
 
 __all__ = [
     "ACTIVATIONS",

@@ -8,12 +8,11 @@ and returned in float16, but for the inverses, which stay in float32.
 from collections.abc import Callable
 from typing import Literal
 
-from jaxtyping import Float, Shaped
-
 from nystrom_np import activations, definition, losses
 from nystrom_np.activations import *  # noqa: F403
 from nystrom_np.array_module import Array, check_arrays, get_array_module
 from nystrom_np.losses import *  # noqa: F403
+from nystrom_np.shapes import Float, Shaped
 
 __all__ = [
     *activations.__all__,

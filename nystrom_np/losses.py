@@ -1,9 +1,8 @@
 """The losses of the five heads, each a mean over what counts."""
 
-from jaxtyping import Float, Integer
-
 from nystrom_np.array_module import Array, check_arrays, get_array_module
 from nystrom_np.fast import accelerated
+from nystrom_np.shapes import Float, Integer
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "log_softmax", "mean_squared_error"]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from nystrom_np.array_module import Array, move_like, to_numpy
 from nystrom_np.config import NystromformerConfig
@@ -14,6 +13,7 @@ from nystrom_np.files import replacing
 from nystrom_np.functional import nystrom_attention_matrix, softmax_attention_matrix
 from nystrom_np.model.parameters import tree
 from nystrom_np.pipelines.base import trained_length
+from nystrom_np.shapes import Float
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = ["Attention", "compare_attention", "plot_attention"]

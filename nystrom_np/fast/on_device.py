@@ -11,14 +11,13 @@ from functools import cache, wraps
 from inspect import unwrap
 from typing import Any
 
-from jaxtyping import Float, Integer, Shaped
-
 from nystrom_np import definition, losses
 from nystrom_np.activations import ACTIVATIONS, get_activation
 from nystrom_np.array_module import Array, get_array_module
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.skip import attention_with_skip
 from nystrom_np.fast.toeplitz import toeplitz, windows
+from nystrom_np.shapes import Float, Integer, Shaped
 
 __all__ = [
     "binary_cross_entropy_with_logits",

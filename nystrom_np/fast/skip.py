@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from jaxtyping import Float, Shaped
-
 from nystrom_np import definition
 from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.shapes import Float, Shaped
 
 __all__ = ["attention_with_skip"]
 

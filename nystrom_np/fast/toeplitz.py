@@ -1,8 +1,7 @@
 """A convolution as a product with a banded matrix: the matrix, and the overlapping windows that it is multiplied by."""
 
-from jaxtyping import Float
-
 from nystrom_np.array_module import Array, get_array_module
+from nystrom_np.shapes import Float
 
 __all__ = ["OUTPUTS", "toeplitz", "windows"]
 

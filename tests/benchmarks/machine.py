@@ -13,7 +13,7 @@ import numpy as np
 from nystrom_np import __version__
 from nystrom_np.array_module import array_module_of
 
-PACKAGES = ("numpy", "scipy", "safetensors", "tokenizers", "jaxtyping", "threadpoolctl", "tqdm")
+PACKAGES = ("numpy", "scipy", "safetensors", "tokenizers", "threadpoolctl", "tqdm")
 
 
 def cores() -> int:

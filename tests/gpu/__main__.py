@@ -1,7 +1,7 @@
 """The command: ``python -m tests.gpu --output FOLDER``.
 
-It asks for no more than CuPy, NumPy, safetensors, jaxtyping, pytest and Hypothesis, and for PyTorch and transformers to
-compare times with; what is missing is said first. Every step is a process with a limit of its own, and after each all
+It asks for no more than CuPy, NumPy, safetensors, pytest and Hypothesis, and for PyTorch and transformers to compare
+times with; what is missing is said first. Every step is a process with a limit of its own, and after each all
 that is known is in ``FOLDER/report.md`` and ``FOLDER/results.json``: a run that is cut short is worth what it reached.
 Without a GPU everything runs on a stand-in instead, which gives no figures.
 """

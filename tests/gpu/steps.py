@@ -20,7 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 NEEDED = {
     "numpy": "everything",
     "cupy": "everything on a GPU",
-    "jaxtyping": "everything",
     "safetensors": "checkpoints, and so everything",
     "tokenizers": "the smoke test's texts",
     "threadpoolctl": "the number of threads, and a few laws",

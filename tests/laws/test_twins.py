@@ -249,6 +249,7 @@ def blocks(sizes: Sizes) -> Iterator[None]:
         patch.setattr(encoder, "ROWS_WORTH_A_THREAD", few)
         patch.setattr(encoder, "FEW_ROWS", few)
         patch.setattr(encoder, "VERY_FEW_ROWS", few)
+        patch.setattr(encoder, "LARGE_WEIGHTS", scores)
         patch.setattr(rows, "ELEMENTS_PER_BLOCK", outputs)
         patch.setattr(ROOMS["cupy"], "SCORES_PER_BLOCK", scores)
         yield

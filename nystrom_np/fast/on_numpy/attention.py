@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
 
 from nystrom_np import definition
 from nystrom_np.array_module import Array
 from nystrom_np.fast.on_numpy.rows import exponential
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
+from nystrom_np.shapes import Float, Shaped
 
 __all__ = ["nystrom_attention", "segment_means", "softmax_attention"]
 

@@ -1,11 +1,11 @@
 """The depthwise convolution of the values as products with banded matrices."""
 
 import numpy as np
-from jaxtyping import Float
 
 from nystrom_np.array_module import Array
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
 from nystrom_np.fast.toeplitz import OUTPUTS, toeplitz, windows
+from nystrom_np.shapes import Float
 
 __all__ = ["depthwise_conv"]
 

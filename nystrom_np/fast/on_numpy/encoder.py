@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
 
 from nystrom_np.activations import get_activation, linear_activation
 from nystrom_np.array_module import Array
@@ -19,6 +18,7 @@ from nystrom_np.fast import on_numpy
 from nystrom_np.fast.on_numpy.rows import layer_norm, linear, overwrite
 from nystrom_np.fast.on_numpy.threads import left_to_blas, one_blas_thread, parallel_map, row_blocks
 from nystrom_np.fast.skip import attention_with_skip
+from nystrom_np.shapes import Float, Integer, Shaped
 
 __all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
 
@@ -31,7 +31,11 @@ FEW_ROWS = 512
 where x is wider than the result."""
 
 VERY_FEW_ROWS = 128
-"""Up to so many rows that holds for every product, and the cores are left to BLAS, whose threads share the weights."""
+"""Up to so many rows that holds for every product, and large weights are left to BLAS, whose threads share them."""
+
+LARGE_WEIGHTS = 1 << 20
+"""From so many numbers on a matrix does not stay in one core's cache, and reading it is what few rows wait for. Below
+that BLAS's threads gain little, and lose much where other programs use the cores: each product waits for each."""
 
 ROWS_WORTH_A_THREAD = 32
 """With fewer positions in all, handing them to threads costs more than it saves."""
@@ -79,7 +83,9 @@ def encode(
     Segments stay packed: steps that treat each position alone see nothing but more rows, and attention and convolution
     run on each segment, one beside the other on the threads. (Packing of this kind: Krell et al., arXiv 2107.02027.)
     """
-    with left_to_blas() if words.shape[0] * words.shape[1] <= VERY_FEW_ROWS else one_blas_thread():
+    few = words.shape[0] * words.shape[1] <= VERY_FEW_ROWS
+    large = config.hidden_size * config.intermediate_size >= LARGE_WEIGHTS
+    with left_to_blas() if few and large else one_blas_thread():
         x = embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
         states, attentions = [x], []
         workspace = np.empty((3, *x.shape), dtype=x.dtype)

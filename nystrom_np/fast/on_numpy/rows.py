@@ -12,9 +12,9 @@ from inspect import unwrap
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from nystrom_np.array_module import Array
+from nystrom_np.shapes import Float
 
 __all__ = ["elementwise", "exponential", "gelu_fast", "gelu_new", "in_single", "layer_norm", "linear", "overwrite"]
 
