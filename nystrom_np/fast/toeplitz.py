@@ -36,8 +36,8 @@ def windows(
     )
 
 
-def toeplitz(filters: Float[Array, "heads size"]) -> Float[Array, "heads outputs inputs"]:
-    """The banded matrix T[t, t + s] = w[s] of each filter, which turns inputs into outputs.
+def toeplitz(filters: Float[Array, "heads size"], outputs: int | None = None) -> Float[Array, "heads outputs inputs"]:
+    """The banded matrix T[t, t + s] = w[s] of each filter, which turns inputs into outputs, :data:`OUTPUTS` by default.
 
     Rows that begin with the filter, read again as if they were one shorter: each begins one place later than the last.
 
@@ -49,7 +49,7 @@ def toeplitz(filters: Float[Array, "heads size"]) -> Float[Array, "heads outputs
            [0., 1., 2., 3., 0.]])
     """
     xp = get_array_module(filters)
-    outputs, (heads, size) = OUTPUTS, filters.shape
+    outputs, (heads, size) = outputs or OUTPUTS, filters.shape
     rows = xp.zeros((heads, outputs, outputs + size), dtype=filters.dtype)
     rows[..., :size] = filters[:, None]
     inputs = outputs + size - 1

@@ -1,12 +1,17 @@
 """Affine maps, and what the encoder on NumPy makes of them."""
 
+import itertools
+import threading
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nystrom_np.fast.on_numpy import encoder
+from nystrom_np.fast.on_numpy import encoder, few_rows
 from nystrom_np.fast.on_numpy.encoder import activated, affine, by_feature, map_rows
+from nystrom_np.fast.on_numpy.threads import using_threads
 from nystrom_np.functional import linear
 from nystrom_np.testing import arrays
 from tests.backends import Backend
@@ -54,13 +59,12 @@ def test_affine(monkeypatch: pytest.MonkeyPatch, outputs: int, few: int) -> None
 
 
 def test_few_rows_of_a_wide_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are computed as W xᵀ and then put in order, where that is the fewer numbers; very few always."""
+    """They are computed as W xᵀ and then put in order, where that is the fewer numbers."""
     computed = []
     monkeypatch.setattr(encoder, "by_feature", lambda x, weight: computed.append(1) or by_feature(x, weight))
     monkeypatch.setattr(encoder, "FEW_ROWS", 5)
-    monkeypatch.setattr(encoder, "VERY_FEW_ROWS", 2)
     for rows, inputs, outputs, so in (
-        (2, 3, 4, True),
+        (2, 3, 4, False),
         (3, 3, 4, False),
         (5, 3, 2, True),
         (1, 3, 2, True),
@@ -122,3 +126,34 @@ def test_map_rows(worth: int, most: int, max_rows: int, monkeypatch: pytest.Monk
         assert max(seen) <= (max_rows or (most if worth <= 10 else 10))
     np.testing.assert_array_equal(out, np.float32([x + y, x - y]))
     assert map_rows(lambda x, out: np.copyto(out, x), x, width=3)[0].dtype == x.dtype
+
+
+@pytest.mark.parametrize(("block", "unpacked"), [(32, 1_000_000), (8, 200), (16, 500), (32, 0)])
+def test_multiply(block: int, unpacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W x, whatever the number of features and however many of them make a block (by its definition)."""
+    monkeypatch.setattr(few_rows, "FEATURES_PER_BLOCK", block)
+    monkeypatch.setattr(few_rows, "UNPACKED", unpacked)
+    rng = np.random.default_rng(0)
+    for outputs, inputs, rows in itertools.product((1, 8, 19, 64), (1, 5), (1, 4)):
+        weight, x = rng.standard_normal((outputs, inputs)), rng.standard_normal((inputs, rows))
+        out = np.full((outputs, rows), np.nan)
+        assert few_rows.multiply(weight, x, out) is out
+        assert_close(out, (weight[..., None] * x).sum(axis=1), 1e-12)
+
+
+def test_threads_share_the_features_of_few_rows() -> None:
+    """Of weights that are worth it each thread computes some, and of smaller ones the calling thread all."""
+    for width, threads in ((1024, 2), (256, 1)):
+        taken = set()
+
+        def where(y: np.ndarray, taken: set[int] = taken) -> np.ndarray:
+            taken.add(threading.get_ident())
+            time.sleep(0.02)  # for the other thread to take its part
+            return -y
+
+        p = {"weight": np.eye(width, dtype=np.float32), "bias": np.ones(width, np.float32)}
+        x = np.arange(8.0 * width, dtype=np.float32).reshape(width, 8)
+        with using_threads(2):
+            (y,) = few_rows.affine(x, (p, where))
+        np.testing.assert_array_equal(y, -x - 1.0)
+        assert len(taken) == threads

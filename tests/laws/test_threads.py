@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from nystrom_np.fast.on_numpy import threads as module
 from nystrom_np.fast.on_numpy.threads import (
-    left_to_blas,
     one_blas_thread,
     parallel_map,
     row_blocks,
@@ -224,25 +223,6 @@ def test_one_blas_thread() -> None:
         assert blas_threads() == before
     with using_threads(1), one_blas_thread():  # one thread was asked for
         assert set(blas_threads()) == {1}
-
-
-def test_left_to_blas() -> None:
-    """In the block nothing leaves the calling thread, and BLAS keeps its threads; a number asked for goes before."""
-    before, me = blas_threads(), threading.get_ident()
-    with left_to_blas():
-        assert thread_count() == 1
-        assert set(parallel_map(lambda _: threading.get_ident(), range(4))) == {me}
-        with left_to_blas():
-            assert blas_threads() == before
-        assert thread_count() == 1
-    assert thread_count() == max(before)
-    with using_threads(1), left_to_blas():
-        assert set(blas_threads()) == {1}
-    with using_threads(2), left_to_blas():
-        assert thread_count() == 2
-    with pytest.raises(KeyError), left_to_blas():
-        raise KeyError
-    assert thread_count() == max(before)
 
 
 def test_using_threads() -> None:

@@ -20,7 +20,7 @@ from nystrom_np import NystromformerForMaskedLM, definition, losses
 from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.array_module import get_array_module
 from nystrom_np.fast import TWINS, definitions
-from nystrom_np.fast.on_numpy import attention, convolution, encoder, rows
+from nystrom_np.fast.on_numpy import attention, convolution, encoder, few_rows, rows
 from nystrom_np.fast.on_numpy.threads import using_threads
 from nystrom_np.model.parameters import tree
 from nystrom_np.testing import arrays, masks
@@ -248,8 +248,11 @@ def blocks(sizes: Sizes) -> Iterator[None]:
         patch.setattr(encoder, "ROWS_PER_BLOCK", per_block)
         patch.setattr(encoder, "ROWS_WORTH_A_THREAD", few)
         patch.setattr(encoder, "FEW_ROWS", few)
-        patch.setattr(encoder, "VERY_FEW_ROWS", few)
-        patch.setattr(encoder, "LARGE_WEIGHTS", scores)
+        patch.setattr(few_rows, "FEW_ROWS", few)
+        patch.setattr(few_rows, "WORTH_A_THREAD", few)
+        patch.setattr(few_rows, "UNPACKED", scores)
+        patch.setattr(few_rows, "FEATURES_PER_BLOCK", per_block)
+        patch.setattr(convolution, "VALUES_WORTH_A_THREAD", few)
         patch.setattr(rows, "ELEMENTS_PER_BLOCK", outputs)
         patch.setattr(ROOMS["cupy"], "SCORES_PER_BLOCK", scores)
         yield

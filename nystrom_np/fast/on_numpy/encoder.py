@@ -15,8 +15,9 @@ from nystrom_np.activations import get_activation, linear_activation
 from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast import on_numpy
+from nystrom_np.fast.on_numpy import few_rows
 from nystrom_np.fast.on_numpy.rows import layer_norm, linear, overwrite
-from nystrom_np.fast.on_numpy.threads import left_to_blas, one_blas_thread, parallel_map, row_blocks
+from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_blocks
 from nystrom_np.fast.skip import attention_with_skip
 from nystrom_np.shapes import Float, Integer, Shaped
 
@@ -29,13 +30,6 @@ packed for BLAS."""
 FEW_ROWS = 512
 """Up to so many rows BLAS saves more time by computing W xᵀ for x Wᵀ than it then takes to put its result in order,
 where x is wider than the result."""
-
-VERY_FEW_ROWS = 128
-"""Up to so many rows that holds for every product, and large weights are left to BLAS, whose threads share them."""
-
-LARGE_WEIGHTS = 1 << 20
-"""From so many numbers on a matrix does not stay in one core's cache, and reading it is what few rows wait for. Below
-that BLAS's threads gain little, and lose much where other programs use the cores: each product waits for each."""
 
 ROWS_WORTH_A_THREAD = 32
 """With fewer positions in all, handing them to threads costs more than it saves."""
@@ -83,9 +77,7 @@ def encode(
     Segments stay packed: steps that treat each position alone see nothing but more rows, and attention and convolution
     run on each segment, one beside the other on the threads. (Packing of this kind: Krell et al., arXiv 2107.02027.)
     """
-    few = words.shape[0] * words.shape[1] <= VERY_FEW_ROWS
-    large = config.hidden_size * config.intermediate_size >= LARGE_WEIGHTS
-    with left_to_blas() if few and large else one_blas_thread():
+    with one_blas_thread():
         x = embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
         states, attentions = [x], []
         workspace = np.empty((3, *x.shape), dtype=x.dtype)
@@ -95,7 +87,7 @@ def encode(
             states = [*states, x] if config.output_hidden_states else [x]
             if config.output_attentions:
                 attentions.append(weights)
-    return states, attentions
+    return [np.ascontiguousarray(x) for x in states], attentions
 
 
 def encoder_layer(
@@ -111,6 +103,8 @@ def encoder_layer(
     """Compute :func:`nystrom_np.definition.encoder_layer`: after attention a block of rows goes through all steps."""
     attend, output = p["attention"]["self"], p["attention"]["output"]
     context, weights = self_attention(attend, config, x, mask, head_mask, segments=segments, workspace=workspace)
+    if few_rows.are_few(config, x):
+        return few_rows.after_attention(p, config, context, x), weights
 
     def after_attention(context: Array, x: Array, out: Array) -> None:
         x = affine(output["dense"], context, partial(add_and_norm, output["LayerNorm"], config), x)
@@ -142,7 +136,7 @@ def affine(
     the weights; the bias and the function are applied to a few rows at a time.
     """
     weight = p["weight"]
-    if len(x) <= (FEW_ROWS if x.shape[-1] > len(weight) else VERY_FEW_ROWS):
+    if len(x) <= FEW_ROWS and x.shape[-1] > len(weight):
         y = by_feature(x, weight)
         target = np.empty(y.shape, y.dtype) if out is None else out
     else:
@@ -225,6 +219,8 @@ def project(
     workspace: Float[Array, "3 batch length dim"] | None = None,
 ) -> list[Float[Array, "batch heads length head_dim"]]:
     """Compute :func:`nystrom_np.definition.project`, in ``workspace`` if given."""
+    if few_rows.are_few(config, x):
+        return few_rows.project(p, config, x)
     batch, length, width = x.shape
     heads = config.num_attention_heads
     scale = (width // heads) ** 0.25

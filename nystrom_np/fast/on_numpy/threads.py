@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["left_to_blas", "one_blas_thread", "parallel_map", "row_blocks", "thread_count", "using_threads"]
+__all__ = ["one_blas_thread", "parallel_map", "row_blocks", "thread_count", "using_threads"]
 
 BUFFER_SIZE = 512
 """Elements of the buffers through which NumPy takes operations that broadcast. By default 8,192 are gathered there from
@@ -130,27 +130,6 @@ def one_blas_thread() -> Iterator[None]:
 
 
 @contextmanager
-def left_to_blas() -> Iterator[None]:
-    """Leave the cores to BLAS in this block, and keep all else in the calling thread: the opposite of our own threads.
-
-    For few rows, whose products take as long as reading the weights does: rows shared between threads read all of them
-    in each thread, the threads of BLAS share them out. Where a number of threads was asked for, ours are taken.
-
-    Examples
-    --------
-    >>> with left_to_blas():
-    ...     parallel_map(abs, [-2, 3])
-    [2, 3]
-    """
-    if getattr(_inside, "worker", False) or getattr(_inside, "limit", None) is not None:
-        with one_blas_thread():
-            yield
-    else:
-        with _as_worker():
-            yield
-
-
-@contextmanager
 def using_threads(count: Any) -> Iterator[None]:
     """Split work over so many threads in this block, of this thread alone; None changes nothing.
 
@@ -174,7 +153,11 @@ def using_threads(count: Any) -> Iterator[None]:
 
 @contextmanager
 def _short_buffers() -> Iterator[None]:
-    before = np.setbufsize(BUFFER_SIZE)
+    before = np.getbufsize()
+    if before == BUFFER_SIZE:  # as everywhere within a forward pass
+        yield
+        return
+    np.setbufsize(BUFFER_SIZE)
     try:
         yield
     finally:
