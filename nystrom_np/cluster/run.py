@@ -22,6 +22,8 @@ __all__ = ["Corpus", "embed_corpus"]
 TRIES = 10
 """How often a task is given to Dask again after Dask has given it up, which it does when it has lost some workers."""
 
+GONE = "the scheduler went away, or the run was cancelled: the same call goes on"
+
 Engine = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[tuple[Any, Any]]]
 """Takes a function and items; yields each item with the function's result, in any order."""
 
@@ -245,7 +247,7 @@ def _here(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tupl
 def _on_dask(client: Any, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
     """The engine of a Dask cluster: a few tasks for each thread of it are under way at a time."""
     distributed = needed("distributed", "a cluster")
-    waiting, under_way, given_up = iter(items), dict[Any, Any](), Counter[Any]()
+    waiting, under_way, given_up = iter(items), dict[Any, Any](), Counter[str]()
     finished = distributed.as_completed()
 
     def submit(item: Any) -> None:
@@ -263,17 +265,19 @@ def _on_dask(client: Any, function: Callable[[Any], Any], items: Iterable[Any]) 
         for future in finished:
             item = under_way.pop(future)
             if future.cancelled():
-                raise OSError("the scheduler went away, or the run was cancelled: the same call goes on")
+                raise OSError(GONE)
             error = future.exception()
-            if isinstance(error, distributed.KilledWorker) and given_up[repr(item)] < TRIES:
+            if isinstance(error, distributed.KilledWorker):
                 given_up[repr(item)] += 1
+                if given_up[repr(item)] > TRIES:
+                    raise OSError(f"workers died again and again: {error}")
                 submit(item)
                 continue
-            if isinstance(error, distributed.KilledWorker):
-                raise OSError(f"workers died again and again: {error}") from error
             if error is not None:
                 raise error
             yield item, future.result()
             submit_more()
+    except distributed.comm.CommClosedError:
+        raise OSError(GONE) from None
     finally:
         client.cancel(list(under_way))
