@@ -29,7 +29,7 @@ DIRECTIVES = {
     "explorer",
     "gain",
     "gains",
-    "steps",
+    "tensors",
     "toctree",
     "eval-rst",
     "list-table",

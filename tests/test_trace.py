@@ -60,20 +60,37 @@ def test_every_name_is_of_a_place_on_the_page():
 
 
 def test_every_name_is_in_the_table():
-    """The documentation's table is made by tracing: it has each name, and no size without a letter."""
+    """The documentation's tables are made by tracing: they have each name once, and no size without a letter."""
     rows = documented.rows()
     for template in {*NAMES.values()} - {""}:
         last = template.replace("{of}.", "").replace("{n}", "n")
         assert any(name.endswith(last) for name in rows), template
-    sizes = {size for shapes, *_ in rows.values() for size in re.findall(r"[^\s(),]+", shapes)} - {"or"}
+    for name in rows:
+        assert sum(bool(re.match(pattern, name)) for pattern in documented.GROUPS.values()) == 1, name
+    sizes = {size for row in rows.values() for size in re.findall(r"[^\s(),]+", row.shape)} - {"or"}
     assert sizes <= {*documented.SIZES.values(), "1", "2"}
-    assert rows["encoder.layer.n.attention.self.F"][0] == "(B, H, L, m)"
-    text = "\n".join(documented.table())
-    for _, function, line, formula in rows.values():
-        assert not line or f"`{function} <" in text
-        if line and hasattr(definition, function):
-            page = Path(definition.__file__).read_text(encoding="utf-8").splitlines()
-            assert page[line - 1].strip().startswith(formula.split("  ")[0][:40].strip())
+    assert rows["encoder.layer.n.attention.self.F"].shape == "(B, H, L, m)"
+    assert {row.dtype for row in rows.values()} == {"float64"}
+    page = Path(definition.__file__).read_text(encoding="utf-8").splitlines()
+    for row in rows.values():
+        if row.line and hasattr(definition, row.function):
+            assert page[row.line - 1].strip().startswith(row.formula.split("  ")[0][:40].strip())
+
+
+def test_padding_is_where_the_table_says():
+    """What the three modes are for: each is watched at the steps that tell it from the others."""
+    rows = {name.rpartition(".")[2]: row.padding for name, row in documented.rows().items() if ".self." in name}
+    assert rows["attention_probs"]["transformers"] == {"exact": "**mask**, none", "Nyström": "ids"}
+    assert rows["B"] == {
+        "transformers": {"Nyström": "**mask**, ids"},
+        "original": {"Nyström": "**mask**, amount"},
+        "invariant": {"Nyström": "none"},
+    }
+    assert rows["conv"]["transformers"]["exact"] == "ids"
+    assert rows["conv"]["original"] == rows["conv"]["invariant"] == {"exact": "none", "Nyström": "none"}
+    assert rows["q_without_padding"] == {"original": {"exact": "**mask**, none", "Nyström": "**mask**, none"}}
+    reached = {said for row in documented.rows().values() for said in row.padding.get("invariant", {}).values()}
+    assert reached == {"none"}
 
 
 def test_one_fault_does_not_hide_the_next(traced):

@@ -224,13 +224,33 @@ class PublicNames(SphinxDirective):
         return [node]
 
 
-class Steps(SphinxDirective):
-    """The steps of a trace, with their shapes and the lines that compute them."""
+class Tensors(SphinxDirective):
+    """A group of the model's tensors, with shapes, formulas, lines, padding and tolerances."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        node = nodes.container("", classes=["steps"])
-        self.state.nested_parse(StringList(steps.table()), self.content_offset, node)
+        group = self.arguments[0]
+        tables = {"given": steps.given, "parameters": steps.parameters}
+        lines = tables[group]() if group in tables else steps.table(group)
+        node = nodes.container("", classes=["tensors"])
+        self.state.nested_parse(StringList(lines), self.content_offset, node)
         return [node]
+
+
+def lines_to_link_to(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give each line of a module's code an anchor, ``#line-7``."""
+    if not page.startswith("_modules/") or "<pre>" not in context.get("body", ""):
+        return
+    head, code = context["body"].split("<pre>", 1)
+    kept, number, before = [], 0, ""
+    for line in code.split("\n"):
+        # what viewcode has put between the lines of the file
+        added = line.startswith(('<div class="viewcode', '<a class="viewcode', "</div>"))
+        added = added or (not line and before.endswith("</div>"))
+        kept.append(line if added or not number else f'<span id="line-{number}"></span>{line}')
+        number, before = number + (not added), line
+    context["body"] = f"{head}<pre>" + "\n".join(kept)
 
 
 def add_proofs(app: Sphinx, doctree: nodes.document) -> None:
@@ -287,11 +307,12 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "diagram": Diagram,
         "public-names": PublicNames,
         "explorer": Explorer,
-        "steps": Steps,
+        "tensors": Tensors,
     }.items():
         app.add_directive(name, directive)
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
+    app.connect("html-page-context", lines_to_link_to)
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", shapes_for_documentation)
     for script in ("katex/katex.min.js", "mathematics.js"):

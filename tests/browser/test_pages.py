@@ -1,5 +1,7 @@
 """Every page of the built site in a browser: nothing is cut, nothing scrolls sideways, nothing comes from elsewhere."""
 
+import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,15 @@ def test_pages_fit_and_are_whole(browser: Any, site: Path) -> None:
                 faults += [f"{path.name} at {width} px, {scheme}: {fault}" for fault in page.evaluate(WIDER)]
     context.close()
     assert faults == []
+
+
+def test_lines_of_code_are_where_links_lead(site: Path) -> None:
+    """Each formula of the page of tensors stands at the line that its row links to."""
+    page = (site / "tensors.html").read_text(encoding="utf-8")
+    links = re.findall(r'<code[^>]*>(.*?)</code><br ?/?>(?:(?!<td).)*?href="([^"]+)#line-(\d+)"', page)
+    assert len(links) > 60
+    for formula, file, line in links:
+        code = (site / file).read_text(encoding="utf-8")
+        [there] = re.findall(rf'<span id="line-{line}"></span>(.*)', code)
+        plain, start = (html.unescape(re.sub("<[^>]+>", "", text)).split("  #")[0] for text in (there, formula))
+        assert "".join(start.split()).startswith("".join(plain.split())), (formula, line)
