@@ -47,6 +47,7 @@ ROOMS = [
     "definition",
     "progress",
     "files",
+    "origins",
     "growing",
     "hub_guard",
     "saving",

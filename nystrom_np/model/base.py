@@ -18,7 +18,9 @@ from nystrom_np.model.changing import Embedding, IncompatibleKeys, replaced, res
 from nystrom_np.model.inputs import Checks
 from nystrom_np.model.loading import configured_source, loading_info, placed, without_torch
 from nystrom_np.model.parameters import draw, tree
+from nystrom_np.model.pickling import Origin, reduced
 from nystrom_np.model.prediction import batches, delayed, pad, split, start_return
+from nystrom_np.origins import FromFolder
 from nystrom_np.outputs import ModelOutput
 from nystrom_np.progress import with_progress
 from nystrom_np.saving import replacing_checkpoint
@@ -36,7 +38,7 @@ _SHAPING = (
 DTYPES = ("float32", "float64", "float16")
 
 
-class NystromformerPreTrainedModel:
+class NystromformerPreTrainedModel(FromFolder):
     """Holds a model's parameters: makes, loads, saves, moves and lists them.
 
     Parameters
@@ -189,6 +191,8 @@ class NystromformerPreTrainedModel:
         found = loaded.parameters | draw(config, shapes, seed=0, names=absent)
         model = cls(config, parameters={name: found[name].astype(dtype, copy=False) for name in shapes})
         model.initialised = absent
+        if isinstance(source, Path):
+            model._origin = Origin(str(source.absolute()), variant, ignore_mismatched_sizes)
         model.to(device)
         return (model, loading_info(loaded)) if output_loading_info else model
 
@@ -466,6 +470,9 @@ class NystromformerPreTrainedModel:
         for field in fields(record):
             setattr(record, field.name, _cast(getattr(record, field.name), self.dtype))
         return record if (self.config.return_dict if return_dict is None else return_dict) else record.to_tuple()
+
+    def _from_folder(self) -> tuple[Any, ...] | None:
+        return reduced(self, self._origin)
 
     def _set(self, parameters: Mapping[str, Array]) -> None:
         self._parameters = dict(parameters)

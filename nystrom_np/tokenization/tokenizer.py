@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nystrom_np.files import replacing, stand_in
 from nystrom_np.hub import local_folder
+from nystrom_np.origins import FromFolder, check_content, content_digest
 from nystrom_np.tokenization.encoding import BatchEncoding, with_overflowing
 from nystrom_np.tokenization.json_file import check_json
 from nystrom_np.tokenization.options import (
@@ -56,7 +57,7 @@ VALUES = (
 _settings = threading.Lock()
 
 
-class NystromformerTokenizer(Sequences):
+class NystromformerTokenizer(Sequences, FromFolder):
     """Turn text into what a Nyströmformer reads, and ids into text.
 
     Made by :meth:`from_pretrained`. One tokenizer may be used from several threads.
@@ -220,7 +221,28 @@ class NystromformerTokenizer(Sequences):
             raise ValueError(f"{folder / 'tokenizer_config.json'} or special_tokens_map.json: {error}") from error
         if backend.get_added_tokens_decoder() == added:
             tokenizer._file = data
+        tokenizer._origin = (str(folder.absolute()), settings)
         return tokenizer
+
+    def _from_folder(self) -> tuple[Any, ...] | None:
+        """Say how to read it again, if that gives the same."""
+        if self._origin is None:
+            return None
+        folder, settings = self._origin
+        try:
+            digest = content_digest(_files(folder))
+            again = NystromformerTokenizer.from_pretrained(folder, **settings)
+        except (OSError, ValueError, TypeError):  # the folder has gone, or its files were changed
+            return None
+        if type(self) is not type(again) or self._content() != again._content():
+            return None
+        return _restored, (folder, settings, digest)
+
+    def _content(self) -> dict[str, Any]:
+        """All that it is, to be compared."""
+        with _settings:
+            self._set(Lengths(None, None, NO_LIMIT))
+            return {**vars(self), "backend": self.backend.to_str()}
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``.
@@ -534,6 +556,17 @@ class NystromformerTokenizer(Sequences):
             )
         else:
             self.backend.no_padding()
+
+
+def _files(folder: str) -> list[Path]:
+    names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+    return [path for name in names if (path := Path(folder) / name).is_file()]
+
+
+def _restored(folder: str, settings: dict[str, Any], digest: bytes) -> NystromformerTokenizer:
+    """Read a tokenizer again, where a pickle names its folder."""
+    check_content(_files(folder), digest, folder)
+    return NystromformerTokenizer.from_pretrained(folder, **settings)
 
 
 def _to_json(value: dict[str, Any]) -> bytes:
