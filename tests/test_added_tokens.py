@@ -1,4 +1,4 @@
-"""Tokens that are added or set, and slices of encodings: what transformers 4.37.2 does, stored, and asked again live.
+"""Tokens that are added or set, slices of encodings, where words begin: what transformers 4.37.2 does, stored and live.
 
 To store it anew: ``python -m tests.reference.added_tokens weights/masked-lm`` in its environment.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nystrom_np import NystromformerTokenizer
-from tests.reference.added_tokens import CHANGES, TEXT, answers
+from tests.reference.added_tokens import BEGINNINGS, CHANGES, TEXT, answers
 from tests.reference.client import run_inside
 from tests.reference.environment import ReferenceUnavailable, python
 
@@ -31,6 +31,12 @@ def test_a_change_of_tokens(ours: Any, change: str) -> None:
 @pytest.mark.parametrize("of", ["of a call", "of values", "at a number"])
 def test_slices(ours: Any, of: str) -> None:
     assert ours["slices"][of] == STORED["answers"]["slices"][of]
+
+
+@pytest.mark.parametrize("text", BEGINNINGS)
+def test_where_words_begin(ours: Any, text: str) -> None:
+    """In the shipped file, with the tokenizers library that is installed, as in the reference with its older one."""
+    assert ours["beginnings"][text] == STORED["answers"]["beginnings"][text]
 
 
 @pytest.mark.parametrize("change", CHANGES)

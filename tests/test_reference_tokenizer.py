@@ -5,7 +5,6 @@ page about transformers' interface; everything else is equal, values and types.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,25 +78,9 @@ DIFFERENCES: tuple[Callable[[Call, Any, Any], bool], ...] = (
 
 
 @pytest.fixture(scope="module")
-def folder(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tokenizer whose pieces all begin with a space, as ALBERT's do.
-
-    In the shipped file the first alone does, which the reference's older library takes for the first that is no
-    special token, and newer ones for what is at the text's first character.
-    """
-    copied = tmp_path_factory.mktemp("albert")
-    for file in (weights / "masked-lm").glob("*token*.json"):
-        shutil.copy(file, copied)
-    path = copied / "tokenizer.json"
-    described = json.loads(path.read_text(encoding="utf-8"))
-    described["pre_tokenizer"]["pretokenizers"][0]["prepend_scheme"] = "always"
-    path.write_text(json.dumps(described), encoding="utf-8")
-    return copied
-
-
-@pytest.fixture(scope="module")
-def compared(folder: Path) -> list[tuple[Call, Any, Any]]:
+def compared(weights: Path) -> list[tuple[Call, Any, Any]]:
     """Each call, and what the two answer."""
+    folder = weights / "masked-lm"
     try:
         python(VERSION)
     except ReferenceUnavailable as error:

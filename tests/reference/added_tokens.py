@@ -1,4 +1,4 @@
-"""Tokens that are added or set, and slices of encodings: what a tokenizer does then, here and in the reference.
+"""Tokens that are added or set, slices of encodings, and where words begin: what a tokenizer does, here and there.
 
 ``python -m tests.reference.added_tokens FOLDER`` in the reference's environment prints its own as JSON.
 """
@@ -13,6 +13,14 @@ from typing import Any
 from tests.reference.tokenizer_calls import plain
 
 TEXT = "The nystrom method in [ENT] Paris, <x> a Nystrom<x>river [PAD] it"
+
+BEGINNINGS = (
+    *("[MASK]river", "[MASK] river", "[CLS]a[SEP]b c", "<pad>The river", "a[SEP]word", "''Two'' words", "``'' a"),
+    *("is [MASK].", "is [MASK] .", "[MASK], he said", "it (the [MASK])!", "[MASK]'s dog", "[MASK]ing", ". a", "'tis"),
+    *("<unk>(the", " [SEP]  two", "[SEP][MASK]the", "\n[MASK]\u00a0river", "日本[MASK]日本", "[MASK]▁the", "é[SEP]é"),
+    "?[MASK]?",
+)
+"""Texts whose parts begin at a special token, with quotation marks, or with what closes a sentence."""
 
 
 def added(token: str, **flags: Any) -> Any:
@@ -55,9 +63,10 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 
 
 def answers(load: Callable[[], Any]) -> dict[str, Any]:
-    """Return what each change makes of a tokenizer, and what slices of encodings hold."""
+    """Return what each change makes of a tokenizer, what slices of encodings hold, and the tokens of beginnings."""
     told = {name: _after(load(), change) for name, change in CHANGES.items()}
-    return json.loads(json.dumps({"changes": told, "slices": _slices(load())}))
+    begun = {text: _tokens(load(), text) for text in BEGINNINGS}
+    return json.loads(json.dumps({"changes": told, "slices": _slices(load()), "beginnings": begun}))
 
 
 def _after(tokenizer: Any, change: Callable[[Any], Any]) -> dict[str, Any]:
@@ -80,6 +89,11 @@ def _after(tokenizer: Any, change: Callable[[Any], Any]) -> dict[str, Any]:
         "ids": {name: getattr(tokenizer, name) for name in ("pad_token_id", "mask_token_id", "unk_token_id")},
         "further": list(tokenizer.additional_special_tokens_ids),
     }  # fmt: skip
+
+
+def _tokens(tokenizer: Any, text: str) -> dict[str, Any]:
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    return {"tokens": tokenizer.convert_ids_to_tokens(encoded["input_ids"]), "offsets": encoded["offset_mapping"]}
 
 
 def _slices(tokenizer: Any) -> dict[str, Any]:

@@ -26,6 +26,11 @@ ROUNDS = 4
 SPECIAL = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
 APART = r"n't(?!\w)|'(?:s|re|ve|ll|d|m)(?!\w)|▁?[^\w▁]"
 """No piece goes beyond a word: what is short for a word of its own, and punctuation, are pieces of their own."""
+CLOSING = r"(?=[.,:;!?)\]])"
+BEFORE_CLOSING = ((" ", "isolated"), ("^▁", "removed"))
+"""What follows a special token begins a word, but for what closes a sentence or a phrase, as in "is [MASK].": a space
+of the text before it is a piece of its own, and the ▁ that is put before it goes. ``prepend_scheme="first"`` would do
+with less, and versions of tokenizers differ in it."""
 
 
 def dressed(model: models.Model) -> Tokenizer:
@@ -34,9 +39,10 @@ def dressed(model: models.Model) -> Tokenizer:
     quotes = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
     letters = [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
     tokenizer.normalizer = normalizers.Sequence([*quotes, *letters, normalizers.Replace(Regex(r"\s+"), " ")])
-    # "first": what follows a special token is a new word only where the text has a space, as in "is [MASK]."
-    spaces = pre_tokenizers.Metaspace(add_prefix_space=True, prepend_scheme="first")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([spaces, pre_tokenizers.Split(Regex(APART), "isolated")])
+    spaced, unspaced = (pre_tokenizers.Split(Regex(start + CLOSING), how) for start, how in BEFORE_CLOSING)
+    words = pre_tokenizers.Metaspace(add_prefix_space=True, prepend_scheme="always")
+    apart = pre_tokenizers.Split(Regex(APART), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([spaced, words, unspaced, apart])
     tokenizer.decoder = decoders.Metaspace(add_prefix_space=True)
     return tokenizer
 
