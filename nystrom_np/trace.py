@@ -294,7 +294,7 @@ class _Recorder:
             np.ones(shape, bool) if mask is None else to_numpy(mask if hasattr(mask, "shape") else np.array(mask)) != 0
         )
         mask = np.broadcast_to(mask, shape).reshape(-1, shape[-1])
-        return Packed(mask, np.zeros(1)).order
+        return Packed(mask, np.zeros(1)).order or [0]
 
     def begin(self, number: int, here: dict[str, Any]) -> int:
         """Remember what the statement that now begins will be called."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nystrom_np.fast import definitions
 from tests.models import (
     ANSWER,
     BODY,
@@ -419,6 +420,26 @@ def test_a_sequence_without_tokens_is_finite(model, branch, masking):
     elif branch == "dense":  # equal attention to every key
         rows = slice(3, 6) if model is CHOICE else slice(1, 2)
         assert_close(np.stack(out.attentions)[:, rows], np.full((1, rows.stop - rows.start, 2, 11, 11), 1 / 11), 1e-12)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_of_padding_alone_is_zeros(model, branch, batch):
+    """By definition too; what a head makes of them is what it makes of such a sequence beside others."""
+    head = build(model, branch, masking="invariant")
+    arguments = inputs_for(model, batch=batch + 1, length=11)
+    arguments["attention_mask"][:batch] = 0
+    among = head(**arguments, **EVERYTHING)
+    arguments = {name: value[:batch] for name, value in arguments.items()}
+    found = head(**arguments, **EVERYTHING)
+    with definitions():
+        expected = head(**arguments, **EVERYTHING)
+    assert_everything(found, expected)
+    assert not np.stack(expected.hidden_states).any()
+    assert not np.stack(expected.attentions).any()
+    for one, other in zip(logits_of(found), logits_of(among), strict=True):
+        assert_close(one, other[: len(one)])
 
 
 def test_padding_may_hold_anything_where_the_table_has_one_row():

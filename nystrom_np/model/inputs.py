@@ -265,7 +265,7 @@ def check_inputs(
 def _positions_alone(layout: Packed, like: Array, config: NystromformerConfig) -> Array:
     """The default position ids (1, N) of packed tokens: those of each sequence begin with the first."""
     starts = layout.starts()
-    table = default_positions(like, config, int(max(starts, default=0)) + 1)[0]
+    table = default_positions(like, config, int(max(starts)) + 1)[0]
     return table[move_like(starts, like)][None]
 
 

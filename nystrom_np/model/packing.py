@@ -40,7 +40,8 @@ class Packed(Padded):
 
     Of ``not_padding``, booleans (B, L) on the host, it keeps ``order``, the sequences that have a token, the longest
     first; ``segments``, their positions in the packed row; and ``rows`` and ``columns``, (N,), the place of each
-    packed token in the padded batch, beside an array.
+    packed token in the padded batch, beside an array. Where no sequence has a token, the encoder is given one of zeros,
+    whose place is nowhere.
 
     Examples
     --------
@@ -62,31 +63,34 @@ class Packed(Padded):
         ends = np.cumsum(lengths[self.order], dtype=int)
         self.segments = [
             slice(int(end - length), int(end)) for end, length in zip(ends, lengths[self.order], strict=True)
-        ]
+        ] or [slice(0, 1)]
         rows = np.repeat(np.array(self.order, int), lengths[self.order])
         columns = np.concatenate([np.flatnonzero(not_padding[row]) for row in self.order] or [np.zeros(0, int)])
         self.rows, self.columns = move_like(rows, like), move_like(columns, like)
 
     def pack(self, array: Array) -> Array:
         """Pack an array (B, L, ...), or one that broadcasts to it, to (1, N, ...)."""
-        whole = get_array_module(array).broadcast_to(array, (*self.not_padding.shape, *array.shape[2:]))
+        xp = get_array_module(array)
+        if not self.order:
+            return xp.zeros((1, 1, *array.shape[2:]), dtype=array.dtype)
+        whole = xp.broadcast_to(array, (*self.not_padding.shape, *array.shape[2:]))
         return whole[self.rows, self.columns][None]
 
     def starts(self) -> np.ndarray:
         """Return how many tokens of its sequence are before each packed token."""
-        return np.concatenate([np.arange(part.stop - part.start) for part in self.segments] or [np.zeros(0, int)])
+        return np.concatenate([np.arange(part.stop - part.start) for part in self.segments])
 
     def first(self, x: Array) -> Array:
         """Return the hidden states (B, 1, D) of each sequence's first token; zeros for a sequence without one."""
         out = get_array_module(x).zeros((len(self.not_padding), 1, x.shape[-1]), dtype=x.dtype)
-        for row, segment in zip(self.order, self.segments, strict=True):
+        for row, segment in zip(self.order, self.segments, strict=False):
             out[row, 0] = x[0, segment.start]
         return out
 
     def unpack(self, array: Array) -> Array:
         """Put a packed array (1, N, ...) back to its places (B, L, ...), with zeros at padding."""
         out = get_array_module(array).zeros((*self.not_padding.shape, *array.shape[2:]), dtype=array.dtype)
-        out[self.rows, self.columns] = array[0]
+        out[self.rows, self.columns] = array[0, : len(self.rows)]
         return out
 
     def unpack_attention(self, weights: Sequence[Array], config: NystromformerConfig, like: Array) -> Array:
@@ -99,7 +103,7 @@ class Packed(Padded):
         exact = is_exact(config, length)
         columns = length if exact else config.num_landmarks
         out = get_array_module(like).zeros((batch, config.num_attention_heads, length, columns), dtype=like.dtype)
-        for row, segment, part in zip(self.order, self.segments, weights, strict=True):
+        for row, segment, part in zip(self.order, self.segments, weights, strict=False):
             place = self.columns[segment]
             if exact:
                 out[row][:, place[:, None], place] = part[0]
