@@ -217,3 +217,16 @@ def test_half_of_a_character_is_an_unknown_one(tokenizer: NystromformerTokenizer
         assert given == expected
     assert tokenizer.windows(text)[0].ids == tokenizer(instead).input_ids
     assert tokenizer.convert_tokens_to_ids(text) == 1
+
+
+@pytest.mark.parametrize("padding", [True, "max_length"])
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_mask_that_is_not_wanted_stays_as_it_is(weights: Path, padding: Any, size: int) -> None:
+    """As in the reference, which leaves it shorter than its sequence."""
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm")
+    rows = {"input_ids": [[2, 7, 7, 3][:size], [2, 7, 7, 3]], "attention_mask": [[1] * size, [1] * 4]}
+    padded = tokenizer.pad(rows, padding, 4, return_attention_mask=False)
+    assert [len(row) for row in padded.input_ids] == [4, 4]
+    assert padded.attention_mask == rows["attention_mask"]
+    with pytest.raises(ValueError, match=f"arrays of attention_mask need sequences of one length, found {size} to 4"):
+        tokenizer.pad(rows, padding, 4, return_attention_mask=False, return_tensors="np")

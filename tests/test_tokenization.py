@@ -193,7 +193,7 @@ def test_arrays(tokenizer: NystromformerTokenizer) -> None:
     two = tokenizer(["a b", "a"], padding=True, return_tensors="np")
     np.testing.assert_array_equal(two["input_ids"], [[CLS, A, B, SEP], [CLS, A, SEP, PAD]])
     empty = tokenizer("", add_special_tokens=False, return_tensors="np", return_offsets_mapping=True)
-    assert (empty.input_ids.shape, empty.offset_mapping.shape) == ((1, 0), (1, 0, 2))
+    assert {(array.shape, str(array.dtype)) for array in empty.values()} == {((1, 0), "float64")}  # as in the reference
 
 
 def test_the_encoding_is_a_mapping_with_attributes(tokenizer: NystromformerTokenizer) -> None:
@@ -407,13 +407,32 @@ def test_wrong_texts(tokenizer: NystromformerTokenizer, arguments: Any, error: t
         ({"truncation": "first"}, "truncation is one of .*'only_second', found 'first'"),
         ({"max_length": 0}, "max_length is a positive whole number, found 0"),
         ({"max_length": -3}, "max_length is a positive whole number, found -3"),
-        ({"max_length": 1, "truncation": True}, "max_length=1 has no room for the 2 special tokens"),
+        ({"max_length": 2, "truncation": True, "stride": 1}, "max_length=2: tokenizer stride set to 1"),
+        ({"max_length": 3, "truncation": True, "stride": 1}, "no room for the stride=1 beside the special tokens"),
+        ({"max_length": 3, "truncation": True, "stride": -1}, "stride is 0 or more, found -1"),
         ({"max_length": 3, "truncation": "only_second"}, "truncation='only_second' to max_length=3: "),
     ],
 )
 def test_wrong_options(tokenizer: NystromformerTokenizer, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tokenizer("a b c", **options)
+
+
+@pytest.mark.parametrize(("text", "max_length"), [("a b c", 1), (["a", "a b c"], 1), ([("a", "b c")], 2)])
+def test_no_room_for_the_special_tokens(tokenizer: NystromformerTokenizer, text: Any, max_length: int) -> None:
+    """As in the reference nothing is cut, and it is said."""
+    with pytest.warns(UserWarning, match=f"max_length={max_length} has no room for the [23] special tokens"):
+        cut = tokenizer(text, truncation=True, max_length=max_length)
+    assert cut == tokenizer(text)
+    assert cut == tokenizer(text, truncation=True, max_length=max_length, verbose=False)  # without a warning
+
+
+@pytest.mark.parametrize(("text", "room"), [("a b c", 2), (["a b", "b c"], 2), ([("a", "b c")], 3)])
+def test_room_for_special_tokens_alone(tokenizer: NystromformerTokenizer, text: Any, room: int) -> None:
+    """As in the reference, which gives this answer for pairs whatever the stride."""
+    cut = tokenizer(text, truncation=True, max_length=room, stride=room - 2, return_special_tokens_mask=True)
+    rows = cut.special_tokens_mask if isinstance(text, list) else [cut.special_tokens_mask]
+    assert rows == [[1] * room] * len(rows)
 
 
 def test_ragged_arrays_and_no_padding_token(tokenizer: NystromformerTokenizer) -> None:

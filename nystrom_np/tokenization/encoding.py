@@ -182,7 +182,7 @@ class BatchEncoding(dict[str, Any]):
         -------
         BatchEncoding
             int64 arrays of shape (batch, length), (batch, length, 2) for offsets, and (batch,) for what is one number
-            a sequence; what is no integer has NumPy's dtype for it.
+            a sequence; what is no integer, or empty, has NumPy's dtype for it.
 
         Raises
         ------
@@ -218,9 +218,7 @@ def _array(name: str, values: Any) -> np.ndarray:
         found = f"found {lengths[0]} to {lengths[-1]}: use padding=True"
         raise ValueError(f"arrays of {name} need sequences of one length, {found}")
     array = np.asarray(values)
-    if array.dtype.kind in "iu" or not array.size:
-        array = array.astype(np.int64)
-    return array.reshape(len(values), lengths[0], 2) if name == "offset_mapping" else array
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
 
 
 def with_overflowing(encodings: "list[Encoding]") -> "tuple[list[int], list[Encoding]]":

@@ -64,7 +64,7 @@ class Sequences(Vocabulary):
         -------
         BatchEncoding
             Of the input's form, with ``attention_mask`` if it had none. What is no value of a token, such as labels,
-            stays as it is.
+            stays as it is; so does an ``attention_mask`` where ``return_attention_mask=False``, as in the reference.
 
         Raises
         ------
@@ -76,11 +76,13 @@ class Sequences(Vocabulary):
         options = CallOptions(padding, False, max_length, pad_to_multiple_of=pad_to_multiple_of, verbose=verbose)
         pad, _, limit, _, multiple = self._lengths(options)
         counts = [len(row) for row in values["input_ids"]]
+        fill = FILL | {"input_ids": self.pad_token_id}
         if self._wants("attention_mask", return_attention_mask):
             values.setdefault("attention_mask", [[1] * count for count in counts])
+        else:
+            del fill["attention_mask"]
         length = limit if pad == "max_length" else max(counts, default=0)
         length += -length % (multiple or 1)
-        fill = FILL | {"input_ids": self.pad_token_id}
         for name in set(fill).intersection(values) if pad else ():
             values[name] = [self._filled(row, fill[name], length) for row in values[name]]
         if is_single:

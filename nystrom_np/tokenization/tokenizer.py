@@ -8,6 +8,7 @@ added here is the choice of padding and truncation for each call, and the record
 import json
 import os
 import threading
+import warnings
 from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
@@ -333,7 +334,8 @@ class NystromformerTokenizer(Sequences, FromFolder):
         Warns
         -----
         UserWarning
-            Once, if a sequence is longer than :attr:`model_max_length` and nothing was said of lengths.
+            Once, if a sequence is longer than :attr:`model_max_length` and nothing was said of lengths; if
+            `max_length` is below the number of special tokens, where nothing is cut, as in the reference.
 
         Examples
         --------
@@ -515,11 +517,11 @@ class NystromformerTokenizer(Sequences, FromFolder):
 
     def _encode(self, batch: list[Any], options: CallOptions) -> list["Encoding"]:
         lengths = self._lengths(options)
-        is_wide = lengths.cut is not None and self._is_wide(batch, lengths, options.add_special_tokens)
+        is_wide = lengths.cut is not None and self._is_wide(batch, lengths, options)
         how = f"truncation={lengths.cut!r} to max_length={lengths.max_length}"
         with _settings:
-            self._set(lengths._replace(stride=0) if is_wide else lengths)
             try:
+                self._set(lengths._replace(stride=0) if is_wide else lengths)
                 found = list(self.backend.encode_batch(batch, options.is_split_into_words, options.add_special_tokens))
             except (KeyboardInterrupt, SystemExit):
                 raise
@@ -529,16 +531,18 @@ class NystromformerTokenizer(Sequences, FromFolder):
             raise ValueError(f"{how}: there is no room for the stride={lengths.stride} beside the special tokens")
         return found
 
-    def _is_wide(self, batch: list[Any], lengths: Lengths, add_special_tokens: bool) -> bool:
-        """Whether the stride has no room, so that nothing may be cut; refuse what has none for the special tokens."""
-        max_length, stride, special = lengths.max_length, lengths.stride, 0
-        if add_special_tokens:
-            special = max(self.num_special_tokens_to_add(isinstance(item, tuple)) for item in batch)
-        if max_length < special:
-            raise ValueError(f"max_length={max_length} has no room for the {special} special tokens")
-        if stride < 0:
-            raise ValueError(f"stride is 0 or more, found {stride}")
-        return bool(stride) and stride >= max_length - special
+    def _is_wide(self, batch: list[Any], lengths: Lengths, options: CallOptions) -> bool:
+        """Whether the stride has no room, so that nothing may be cut; warn where special tokens have none."""
+        if lengths.stride < 0:
+            raise ValueError(f"stride is 0 or more, found {lengths.stride}")
+        kinds = {isinstance(item, tuple) for item in batch} if options.add_special_tokens else ()
+        special = [self.num_special_tokens_to_add(kind) for kind in kinds] or [0]
+        if lengths.max_length < max(special) and options.verbose:
+            warnings.warn(
+                f"max_length={lengths.max_length} has no room for the {max(special)} special tokens: nothing is cut",
+                stacklevel=5,
+            )
+        return any(0 < lengths.max_length - number <= lengths.stride for number in special)
 
     def _set(self, lengths: Lengths) -> None:
         pad, cut, max_length, stride, multiple = lengths
