@@ -427,7 +427,7 @@ class NystromformerPreTrainedModel(FromFolder):
         other.config = copy.copy(self.config)
         for name, value in fields.items():
             setattr(other.config, name, value)
-        other.config.validate()
+        other.checks()
         return other
 
     def eval(self) -> Any:

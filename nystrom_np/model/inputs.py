@@ -224,7 +224,6 @@ def check_inputs(
     if (input_ids is None) == (inputs_embeds is None):
         found = "neither" if input_ids is None else "both"
         raise ValueError(f"exactly one of input_ids and inputs_embeds must be given; found {found}")
-    config.validate()  # it may have been changed since the model was made
     if input_ids is not None:
         words = checks.array("input_ids", input_ids, "iu")
         shape = _two_axes("input_ids", words.shape, "(batch, length)")

@@ -244,6 +244,7 @@ def blocks(sizes: Sizes) -> Iterator[None]:
         patch.setattr(attention, "QUERIES_PER_BLOCK", per_block)
         patch.setattr(attention, "SCORES_PER_BLOCK", scores)
         patch.setattr(attention, "SCORES_WORTH_A_THREAD", few)
+        patch.setattr(attention, "VALUES_WORTH_A_THREAD", few)
         patch.setattr(convolution, "VALUES_PER_BLOCK", scores)
         patch.setattr(encoder, "ROWS_PER_BLOCK", per_block)
         patch.setattr(encoder, "ROWS_WORTH_A_THREAD", few)

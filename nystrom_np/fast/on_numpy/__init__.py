@@ -4,11 +4,11 @@ Half precision is computed in float32: NumPy's own float16 arithmetic takes hund
 """
 
 from nystrom_np import definition, losses
-from nystrom_np.fast.on_numpy import attention, convolution, rows
+from nystrom_np.fast.on_numpy import attention, convolution, encoder, rows
 from nystrom_np.fast.on_numpy.encoder import embeddings, encode, encoder_layer, masked_lm, project, self_attention
 from nystrom_np.fast.on_numpy.rows import elementwise, in_single
 
-linear = in_single(rows.linear)
+linear = in_single(encoder.shared_linear)
 layer_norm = in_single(rows.layer_norm)
 softmax = in_single(rows.softmax)
 softmax_attention = in_single(attention.softmax_attention)

@@ -14,7 +14,7 @@ import numpy as np
 from nystrom_np import definition
 from nystrom_np.array_module import Array
 from nystrom_np.fast.on_numpy.rows import exponential
-from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
+from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks, thread_count
 from nystrom_np.shapes import Float, Shaped
 
 __all__ = ["nystrom_attention", "segment_means", "softmax_attention"]
@@ -29,6 +29,9 @@ pieces."""
 
 SCORES_WORTH_A_THREAD = 1 << 16
 """With fewer scores in all, handing work to threads costs more than it saves."""
+
+VALUES_WORTH_A_THREAD = 1 << 16
+"""As :data:`SCORES_WORTH_A_THREAD`, of queries to be averaged."""
 
 LARGEST_SUM = 2.0**96
 """Of a query's exponentials: far from the largest number of float32, so that products with moderate values are too."""
@@ -70,11 +73,15 @@ def _empty_context(query: np.ndarray, value: np.ndarray) -> np.ndarray:
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[tuple[Any, ...], slice]]:
     """Cut scores of a shape (..., heads, queries, keys) into (heads, rows), blocks that fit into a core's cache.
 
-    All of few queries, of some heads; of many queries some, of all heads if they fit, since the heads of a query lie
-    side by side in memory. All heads together where there is little to do.
+    Of many short sequences several together. Else all of few queries, of some heads; of many queries some, of all heads
+    if they fit, since the heads of a query lie side by side in memory. All heads together where there is little to do.
     """
     *outer, queries, keys = shape
     heads = outer[-1] if outer else 1
+    if len(outer) == 2 and outer[0] >= 2 * thread_count() and heads * queries * keys <= SCORES_PER_BLOCK // 2:
+        for sequences in row_blocks(outer[0], SCORES_PER_BLOCK // max(1, heads * queries * keys)):
+            yield (sequences,), slice(0, queries)
+        return
     if queries <= max(QUERIES_PER_BLOCK, min(2 * QUERIES_PER_BLOCK, SCORES_PER_BLOCK // keys)):
         groups = row_blocks(heads, max(1, SCORES_PER_BLOCK // max(1, queries * keys)))
         rows = [slice(0, queries)]
@@ -177,7 +184,8 @@ def nystrom_attention(
     product F (A⁺ (B v)) is two softmax attentions with a small inverse between them, each in bounded memory (Xiong et
     al., arXiv 2102.03902, algorithm 1). ``out`` may be the query itself.
     """
-    query_landmarks, key_landmarks = parallel_map(lambda x: segment_means(x, num_landmarks), [query, key])
+    threads = None if query.size > VALUES_WORTH_A_THREAD else 1
+    query_landmarks, key_landmarks = parallel_map(lambda x: segment_means(x, num_landmarks), [query, key], threads)
     kernel_2 = definition.softmax_attention_matrix(query_landmarks, key_landmarks)
     seen_by_landmarks = softmax_attention(query_landmarks, key, value, mask)
     return softmax_attention(query, key_landmarks, pinv(kernel_2) @ seen_by_landmarks, out=out)

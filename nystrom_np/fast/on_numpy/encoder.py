@@ -21,7 +21,7 @@ from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_
 from nystrom_np.fast.skip import attention_with_skip
 from nystrom_np.shapes import Float, Integer, Shaped
 
-__all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
+__all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention", "shared_linear"]
 
 ROWS_PER_BLOCK = 2048
 """Token positions that a thread takes through a row-wise step at a time: the more, the less often the weights are
@@ -31,7 +31,7 @@ FEW_ROWS = 512
 """Up to so many rows BLAS saves more time by computing W xᵀ for x Wᵀ than it then takes to put its result in order,
 where x is wider than the result."""
 
-ROWS_WORTH_A_THREAD = 32
+ROWS_WORTH_A_THREAD = 128
 """With fewer positions in all, handing them to threads costs more than it saves."""
 
 Parameters = dict[str, Any]
@@ -250,7 +250,36 @@ def masked_lm(p: Parameters, config: NystromformerConfig, x: Float[Array, "batch
         affine(p["transform"]["dense"], x, finish, out=out)
 
     (transformed,) = map_rows(transform, x, width=config.hidden_size)
-    return linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])
+    return shared_linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])
+
+
+def shared_linear(
+    x: Float[Array, "*batch inputs"],
+    weight: Float[Array, "outputs inputs"],
+    bias: Float[Array, "outputs"] | float = 0.0,
+) -> Float[Array, "*batch outputs"]:
+    """Compute :func:`nystrom_np.definition.linear` on all threads: of few rows they share the features, else the rows.
+
+    BLAS's own threads stay asleep, for a head too: they would go on waiting for work when the next pass has begun.
+    """
+    rows, everything = x.reshape(-1, x.shape[-1]), slice(None)
+    y = np.empty((len(rows), len(weight)), np.result_type(x, weight))
+
+    def compute(block: tuple[slice, slice]) -> None:
+        some, features = block
+        np.matmul(rows[some], weight[features].T, out=y[block])
+        if isinstance(bias, np.ndarray):
+            y[block] += bias[features]
+
+    blocks = [(everything, everything)]
+    if few_rows.are_worth_threads(weight.size, len(rows)):
+        if len(rows) <= few_rows.FEW_ROWS:
+            blocks = [(everything, features) for features in row_blocks(len(weight), len(weight))]
+        else:
+            blocks = [(some, everything) for some in row_blocks(len(rows), ROWS_PER_BLOCK)]
+    with one_blas_thread():
+        parallel_map(compute, blocks)
+    return y.reshape(*x.shape[:-1], len(weight))
 
 
 def map_rows(

@@ -16,15 +16,15 @@ from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
 from nystrom_np.shapes import Float
 
-__all__ = ["after_attention", "are_few", "project"]
+__all__ = ["after_attention", "are_few", "are_worth_threads", "project"]
 
 FEW_ROWS = 128
 """With more rows sharing them is as fast, and needs fewer handovers."""
 
-FEWEST_ROWS = 16
+FEWEST_ROWS = 32
 """With fewer rows a product takes no less time: it waits for its weights."""
 
-WORTH_A_THREAD = 1 << 23
+WORTH_A_THREAD = 1 << 24
 """With fewer multiplications, of :data:`FEWEST_ROWS` at least, handing half of them to another thread costs more than
 it saves."""
 
@@ -108,8 +108,7 @@ def affine(
         if then is not None:
             y[...] = then(y)
 
-    weights = sum(p["weight"].size for p, _ in maps)
-    shared = weights * max(rows, FEWEST_ROWS) >= WORTH_A_THREAD
+    shared = are_worth_threads(sum(p["weight"].size for p, _ in maps), rows)
     parts = [
         (number, features)
         for number, y in enumerate(results)
@@ -117,6 +116,11 @@ def affine(
     ]
     parallel_map(compute, parts, threads=None if shared else 1)
     return results
+
+
+def are_worth_threads(weights: int, rows: int) -> bool:
+    """Whether a product takes longer than handing half of it to another thread."""
+    return weights * max(rows, FEWEST_ROWS) >= WORTH_A_THREAD
 
 
 def multiply(
