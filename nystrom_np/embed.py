@@ -8,6 +8,7 @@ import shutil
 import stat
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -96,6 +97,11 @@ def embed(
         If an argument is wrong, or a line is not a text or longer than 64 MiB: all lines are read before anything is
         computed.
 
+    Warns
+    -----
+    UserWarning
+        If texts were cut, how many of those that this run made vectors of.
+
     Notes
     -----
     A text is cut to as many tokens as the model takes, and before that to 64 characters for each of them. Lines are
@@ -128,26 +134,32 @@ def embed(
         plan = _plan(lines, make, pooling)
         header = HEADERS[output.suffix](count, make.width, make.model.dtype)
         with growing(output, header, make.width * make.model.dtype.itemsize, count, plan) as rows:
-            _append_all(rows, lines, make, progress, count)
+            made, cut = _append_all(rows, lines, make, progress, count)
             if lines.digest != plan["source"]:
                 raise OSError(f"{source} changed while it was read")
+    if cut:
+        warnings.warn(f"{cut:,} of {made:,} texts were cut to {make.longest} tokens", stacklevel=2)
     return Embedded(output, count, make.width, rows.kept)
 
 
-def _append_all(rows: GrowingFile, lines: "_Lines", make: TextVectors, progress: bool | None, count: int) -> None:
-    """Keep the rows of windows that are as they were; append those of the others."""
+def _append_all(
+    rows: GrowingFile, lines: "_Lines", make: TextVectors, progress: bool | None, count: int
+) -> tuple[int, int]:
+    """Keep the rows of windows that are as they were; append those of the others, and count them and the texts cut."""
     remaining = iter(lines)
     changed = next((window for window in remaining if not rows.keeps(len(window.texts), window.digest)), None)
     todo = chain([] if changed is None else [changed], remaining)
-    tokenised = beside((window, make.encodings(window.texts)) for window in todo)
-    began, tokens = time.monotonic(), 0
+    tokenised = beside((window, *make.cut(window.texts)) for window in todo)
+    began, tokens, made, cut = time.monotonic(), 0, 0, 0
     with progress_bar(progress, count, initial=rows.count, unit=" lines") as bar:
-        for window, encodings in tokenised:
+        for window, encodings, shortened in tokenised:
             vectors = make.vectors(encodings)
             rows.append(vectors.astype(vectors.dtype.newbyteorder("<")).tobytes(), len(vectors), window.digest)
             tokens += sum(len(row["input_ids"]) for row in encodings)
+            made, cut = made + len(vectors), cut + shortened
             bar.set_postfix_str(f"{tokens / (time.monotonic() - began):,.0f} tokens/s", refresh=False)
             bar.update(len(vectors))
+    return made, cut
 
 
 @contextmanager

@@ -177,9 +177,15 @@ class TextVectors(Pipeline[_Options]):
 
     def encodings(self, texts: list[str]) -> list[Encoding]:
         """Tokenise texts, each cut to the model's length."""
+        return self.cut(texts)[0]
+
+    def cut(self, texts: list[str]) -> tuple[list[Encoding], int]:
+        """Tokenise texts, each cut to the model's length, and count those that were."""
         most = CHARACTERS_PER_TOKEN * self.longest
         columns = self.tokenizer([text[:most] for text in texts], truncation=True, max_length=self.longest)
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        told = zip(texts, columns.encodings, strict=True)
+        return rows, sum(len(text) > most or bool(encoding.overflowing) for text, encoding in told)
 
     def vectors(self, encodings: list[Encoding]) -> np.ndarray:
         """Return the vectors (N, D) of a window's encodings, in their order."""

@@ -27,6 +27,8 @@ WORDS = ("a", "film", "of", "great", "charm", "and", "little", "wit", ",", "the"
 
 BATCH, COUNT, WIDTH = 8, 25, 32
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* texts were cut to:UserWarning")
+
 
 def lines(count: int) -> list[str]:
     """Texts of different lengths; some are empty, some longer than the model takes."""
@@ -685,3 +687,24 @@ def test_the_command(source: Path, half_done: Path, checkpoints: Path, capsys: p
 def test_progress(source: Path, tmp_path: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
     embed(source, tmp_path / "out.npy", checkpoints / "masked-lm-dense", progress=True)
     assert "25/25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("texts", "cut"),
+    [(["a", "a film of " * 60], 1), (["the plot is thin " * 40] * 3 + ["a"] * 9, 3), (["a" + " " * 5000 + "b"], 1)],
+)
+def test_how_many_texts_were_cut_is_said(texts: list[str], cut: int, checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("\n".join(texts) + "\n")
+    with pytest.warns(UserWarning, match=f"^{cut} of {len(texts)} texts were cut to 64 tokens$"):
+        embed(tmp_path / "lines.txt", tmp_path / "out.npy", checkpoints / "masked-lm-dense")
+    assert len(np.load(tmp_path / "out.npy")) == len(texts)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("length", [0, 1, 61, 62])
+def test_what_fits_is_not_said_to_be_cut(length: int, checkpoints: Path, tmp_path: Path) -> None:
+    tokens = NystromformerTokenizer.from_pretrained(checkpoints / "masked-lm-dense")
+    text = " ".join(["a"] * length)
+    assert len(tokens(text).input_ids) == length + 2
+    (tmp_path / "lines.txt").write_text(f"{text}\nb\n")
+    embed(tmp_path / "lines.txt", tmp_path / "out.npy", checkpoints / "masked-lm-dense")
