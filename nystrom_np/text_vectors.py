@@ -184,8 +184,8 @@ class TextVectors(Pipeline[_Options]):
         most = CHARACTERS_PER_TOKEN * self.longest
         columns = self.tokenizer([text[:most] for text in texts], truncation=True, max_length=self.longest)
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        told = zip(texts, columns.encodings, strict=True)
-        return rows, sum(len(text) > most or bool(encoding.overflowing) for text, encoding in told)
+        cut = [len(text) > most or bool(columns[number].overflowing) for number, text in enumerate(texts)]
+        return rows, sum(cut)
 
     def vectors(self, encodings: list[Encoding]) -> np.ndarray:
         """Return the vectors (N, D) of a window's encodings, in their order."""

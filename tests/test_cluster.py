@@ -15,6 +15,8 @@ from nystrom_np import cli
 from nystrom_np.cluster import embed_corpus, open_vectors, plan, run
 from nystrom_np.embed import embed
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* texts were cut to:UserWarning")
+
 EXTRA = "needs the extra cluster: pip install 'nystrom_np[cluster]'"
 LINES, PER_SHARD = 300, 32
 ROUNDING = 4e-6
