@@ -23,7 +23,8 @@ from tests.benchmarks import attention, environment
 from tests.benchmarks.attention import ROOT, Mismatch
 from tests.benchmarks.breakdown import breakdown
 from tests.benchmarks.floor import flops, gemm_floor
-from tests.benchmarks.rivals import Rivals
+from tests.benchmarks.pipelines import pipelines_of
+from tests.benchmarks.rivals import NAMES, Rivals
 from tests.benchmarks.timing import REST, interleave, spread, timed
 
 HEADS = tuple(CLASSES)
@@ -94,15 +95,24 @@ class ModelCase:
     """Of ``predict``, which takes what is ragged."""
     explained: bool = False
     """Whether to measure where the time goes."""
+    rivals: tuple[str, ...] = tuple(NAMES)
 
     @property
     def ragged(self) -> bool:
         return len(set(self.lengths)) > 1
 
 
+SHORT = ("eager", "onnx")
+"""The rivals on short inputs: torch.compile would take a minute for each length."""
+
 MODELS = {
+    **{
+        f"dense-{length}": ModelCase(f"B=1, L={length}, dense", (length,), rounds=21, rounds_compiled=21, rivals=SHORT)
+        for length in (8, 16, 32, 64)
+    },
     "dense-128": ModelCase("B=1, L=128, dense", (128,), rounds=11, rounds_compiled=9),
     "dense-512": ModelCase("B=1, L=512, dense", (512,), rounds=9, rounds_compiled=7, explained=True),
+    "short": ModelCase("32 texts of 5 to 40 tokens, dense", tuple(5 + 7 * n % 36 for n in range(32)), rivals=SHORT),
     "ragged": ModelCase("B=8, L=512, 448, …, 64, dense", tuple(range(512, 0, -64)), explained=True),
     "nystrom-4096": ModelCase("B=1, L=4096, m=64, Nyström", (4096,), 64, explained=True),
     "nystrom-8x1024": ModelCase("B=8, L=1024, m=64, Nyström", (1024,) * 8, 64, rounds=3, rounds_compiled=1),
@@ -155,7 +165,7 @@ class Bench:
 
 def model(bench: Bench, case: ModelCase) -> dict[str, Any]:
     """The bare model, its floor, and its rivals; where time goes on a CPU."""
-    lengths = [length // bench.sizes.scale for length in case.lengths]
+    lengths = [max(1, length // bench.sizes.scale) for length in case.lengths]
     longest = max(lengths)
     fields = {"max_position_embeddings": max(longest, 512 // bench.sizes.scale)}
     if case.landmarks:
@@ -167,7 +177,7 @@ def model(bench: Bench, case: ModelCase) -> dict[str, Any]:
     if not case.ragged:
         del inputs["attention_mask"]
     try:
-        ready = bench.rivals.prepare("model", "NystromformerModel", folder, inputs, alone=case.ragged)
+        ready = bench.rivals.prepare("model", "NystromformerModel", folder, inputs, case.ragged, case.rivals)
         there = {name: to_device(array, bench.device) for name, array in inputs.items()}
 
         def forward() -> Any:
@@ -434,6 +444,9 @@ def on_cpu() -> dict[str, Callable[[Bench], dict[str, Any]]]:
     return {
         **{name: (lambda bench, case=case: model(bench, case)) for name, case in MODELS.items()},
         "heads": heads,
+        "pipelines": lambda bench: pipelines_of(
+            bench.rivals, bench.workspace, 1000 // bench.sizes.scale, bench.sizes.count(3)
+        ),
         "attention": attention_alone,
         "million": million,
         "load": load,

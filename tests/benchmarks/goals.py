@@ -76,7 +76,33 @@ def long_ratio(case: Any) -> float | None:
     return lengths["1048576"]["nystrom"]["seconds"]["median"] / lengths["131072"]["nystrom"]["seconds"]["median"]
 
 
+def texts_a_second(ours: str, theirs: str) -> Callable[[Any], float | None]:
+    """How many times as many texts a second ours are as theirs, at whatever batch size they are most."""
+
+    def measure(case: Any) -> float | None:
+        found = case["seconds_a_text"]
+        if not any(name.startswith(theirs) for name in found):
+            return None
+        best = [min(told["median"] for name, told in found.items() if name.startswith(who)) for who in (theirs, ours)]
+        return best[0] / best[1]
+
+    return measure
+
+
+def short_goals() -> tuple[Goal, ...]:
+    """Of one short text: short ones are bound by reading the weights, and the floor by copying them."""
+    of_length = [
+        (
+            Goal(f"dense-{length}", f"B=1 L={length} dense, time / transformers", ratio("ours", "eager"), must),
+            Goal(f"dense-{length}", f"B=1 L={length} dense, time / floor", ratio("ours", "floor"), 1.40, 1.20),
+        )
+        for length, must in ((8, 0.85), (16, 0.85), (32, 0.85), (64, 0.9), (128, 0.9))
+    ]
+    return tuple(goal for pair in of_length for goal in pair)
+
+
 GOALS = (
+    *short_goals(),
     Goal("dense-512", "B=1 L=512 dense, time / transformers", ratio("ours", "eager"), 0.80, 0.65),
     Goal("dense-512", "B=1 L=512 dense, time / ONNX Runtime", ratio("ours", "onnx"), 1.15, 1.0),
     Goal("dense-512", "B=1 L=512 dense, time / floor", ratio("ours", "floor"), 1.40, 1.25),
@@ -90,6 +116,22 @@ GOALS = (
     Goal("ragged", "B=8 ragged dense, time / floor of the real tokens", ratio("ours", "floor"), 1.25, 1.15),
     Goal("nystrom-4096", "B=1 L=4096 m=64 Nyström, time / transformers", ratio("ours", "eager"), 0.75, 0.65),
     Goal("nystrom-4096", "B=1 L=4096 m=64 Nyström, time / floor", ratio("ours", "floor"), 1.30, 1.20),
+    Goal(
+        "pipelines",
+        "pipeline, one short text a call, texts a second / transformers'",
+        texts_a_second("dense/ours/None", "dense/eager/None"),
+        1.3,
+        2.0,
+        at_least=True,
+    ),
+    Goal(
+        "pipelines",
+        "pipeline, a list of short texts, texts a second / transformers' at its best",
+        texts_a_second("dense/ours", "dense/eager"),
+        1.5,
+        2.0,
+        at_least=True,
+    ),
     Goal(
         "attention",
         "attention alone, n=8,192: dense time / Nyström time",

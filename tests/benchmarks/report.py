@@ -43,6 +43,7 @@ def sections(results: Results, plots: Sequence[str]) -> Iterable[str]:
     yield model_tables([name for name in MODELS if name in cases], cases)
     yield breakdown_table(cases)
     yield heads_table(cases)
+    yield pipelines_table(cases)
     yield attention_table(cases, plots)
     yield million_table(cases)
     yield start_table(cases)
@@ -57,7 +58,8 @@ transformers, torch.compile and ONNX Runtime run in a process of their own, from
 with the same inputs and as many threads. All are in float32. Outputs are compared before anything is timed.
 
 - **floor**: the dense matrix products of a forward pass alone (queries, keys, values, output projection,
-  two feed-forward products), with the model's own weights, in NumPy's BLAS with all its threads.
+  two feed-forward products), with the model's own weights, in NumPy's BLAS with all its threads; of up to
+  256 tokens as x Wᵀ or as W xᵀ, whichever is faster.
 - **transformers**: `transformers` in PyTorch as it is; **torch.compile**: the same model compiled for this
   one shape; **ONNX Runtime**: the same model exported for this one shape.
 """
@@ -186,6 +188,27 @@ def heads_table(cases: Results) -> str:
         f"{title}\nOver one encoder layer, B=1, L={case['length']}; the extra time is above the bare model's. Where a "
         "head costs less than the runs vary, the difference says no more than that.\n\n"
         + table(("head", "nystrom_np", "extra", "transformers", "extra", "difference"), rows)
+    )
+
+
+def pipelines_table(cases: Results) -> str:
+    if "pipelines" not in cases:
+        return ""
+    title = "## Pipelines\n"
+    if failed(cases, "pipelines"):
+        return f"{title}\n{cases['pipelines']['error']}\n"
+    case = cases["pipelines"]
+    ways = {"None": "one call a text", "1": "list, batches of 1", "32": "list, batches of 32", "256": "of 256"}
+    rows = []
+    for way, says in {**ways, "iterator": "iterator, as it is"}.items():
+        told = [case["seconds_a_text"].get(f"{who}/{way}") for who in ("dense/ours", "dense/eager", "nystrom/ours")]
+        rows.append((says, *("" if one is None else f"{1 / one['median']:.0f}" for one in told)))
+    return (
+        f"{title}\nTexts a second of `text-classification`, {case['texts']:,} texts of 3 to 21 words, tokenising "
+        "included: a model of the shipped size (3 layers of 192) with exact attention, and the shipped checkpoint "
+        "with landmarks, on which each text is filled up to 64 tokens. transformers cannot run texts that are shorter "
+        "on that branch. Answers are compared before anything is timed.\n\n"
+        + table(("how", "nystrom_np, exact", "transformers, exact", "nystrom_np, landmarks"), rows)
     )
 
 

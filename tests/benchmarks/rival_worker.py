@@ -7,6 +7,8 @@ A request is a line of JSON on standard input, an answer one on standard output:
   file ``outputs`` (with ``alone``, for each sequence without its padding and without the others). The answer
   tells who is ready and how far its output is from the plain model's, and why the others are not.
 - ``{"do": "run", "name", "contestant"}`` runs once and answers with the seconds.
+- ``{"do": "classify", "folder", "texts", "batch_size"}`` runs the pipeline text-classification over a list of texts, or
+  with the batch size null over one after the other, and answers with the seconds and the answers.
 - ``{"do": "forget"}`` gives the memory back.
 """
 
@@ -18,6 +20,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 sys.path.pop(0)  # the modules beside this one are not for this environment
@@ -146,6 +149,18 @@ class Prepared:
             torch.cuda.synchronize(self.device)
 
 
+@cache
+def classifier(folder: str):
+    return transformers.pipeline("text-classification", model=folder, tokenizer=folder, device="cpu")
+
+
+def classify(folder: str, texts: list[str], batch_size: int | None) -> dict:
+    pipe = classifier(folder)
+    start = time.perf_counter()
+    answers = [pipe(text)[0] for text in texts] if batch_size is None else pipe(texts, batch_size=batch_size)
+    return {"seconds": time.perf_counter() - start, "answers": answers}
+
+
 def versions() -> dict[str, str]:
     told = {"transformers": transformers.__version__, "torch": torch.__version__}
     if torch.cuda.is_available():
@@ -177,6 +192,8 @@ def main() -> None:
                 answer({"difference": made.differences, "failed": made.failed})
             elif request["do"] == "run":
                 answer({"seconds": prepared[request["name"]].seconds(request["contestant"])})
+            elif request["do"] == "classify":
+                answer(classify(request["folder"], request["texts"], request["batch_size"]))
             else:
                 prepared.clear()
                 gc.collect()

@@ -90,8 +90,16 @@ class Rivals:
                 self._process.kill()
         self._stack.close()
 
-    def prepare(self, name: str, head: str, folder: Path, inputs: dict[str, np.ndarray], alone: bool = False) -> Ready:
-        """Load a checkpoint into every rival, and run each once."""
+    def prepare(
+        self,
+        name: str,
+        head: str,
+        folder: Path,
+        inputs: dict[str, np.ndarray],
+        alone: bool = False,
+        contestants: Sequence[str] = tuple(NAMES),
+    ) -> Ready:
+        """Load a checkpoint into every rival, of those named, and run each once."""
         if not self.contestants:
             return Ready({}, {}, {}, dict(self.absent))
         files = {
@@ -104,7 +112,7 @@ class Rivals:
             name=name,
             head=head,
             folder=str(folder),
-            contestants=list(self.contestants),
+            contestants=[name for name in self.contestants if name in contestants],
             alone=alone,
             device=self.device,
             precision=self.precision,
@@ -112,6 +120,11 @@ class Rivals:
         )
         runs = {contestant: partial(self._run, name, contestant) for contestant in told["difference"]}
         return Ready(load_file(files["outputs"]), runs, told["difference"], told["failed"] | self.absent)
+
+    def classify(self, folder: Path, texts: Sequence[str], batch_size: int | None) -> tuple[float, list[Any]]:
+        """Seconds and answers of transformers' text-classification; None: one call for each text."""
+        told = self._ask(do="classify", folder=str(folder), texts=list(texts), batch_size=batch_size)
+        return told["seconds"], told["answers"]
 
     def forget(self) -> None:
         """Give the memory of all that was prepared back."""
