@@ -58,7 +58,7 @@ class _BlasThreads:
     def _count(self) -> int:
         if self._users == 0:
             libraries = self._blas().lib_controllers
-            self._threads = max((library.num_threads or 1 for library in libraries), default=os.cpu_count() or 1)
+            self._threads = max((library.num_threads or 1 for library in libraries), default=0) or os.cpu_count() or 1
         return self._threads
 
     @contextmanager
@@ -123,9 +123,10 @@ def one_blas_thread() -> Iterator[None]:
     """
     limited = getattr(_inside, "limit", None) is not None  # then one thread is what was asked for
     if getattr(_inside, "worker", False) or (not limited and _blas_threads.count() == 1):
-        yield
+        with _short_buffers():
+            yield
         return
-    with _blas_threads.limited():
+    with _blas_threads.limited(), _short_buffers():
         yield
 
 
