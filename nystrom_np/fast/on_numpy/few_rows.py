@@ -18,7 +18,7 @@ from nystrom_np.shapes import Float
 
 __all__ = ["after_attention", "are_few", "are_worth_threads", "project"]
 
-FEW_ROWS = 128
+FEW_ROWS = 96
 """With more rows sharing them is as fast, and needs fewer handovers."""
 
 FEWEST_ROWS = 32
