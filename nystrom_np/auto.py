@@ -7,7 +7,7 @@ import os
 from typing import Any, ClassVar
 
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.hub import OF_REPOSITORIES, local_folder
+from nystrom_np.hub import local_folder, repository_options
 from nystrom_np.model import (
     NystromformerForMaskedLM,
     NystromformerForMultipleChoice,
@@ -91,10 +91,10 @@ class AutoTokenizer(_Auto):
             As for the tokenizer's own class, and if the configuration is another model's.
         """
         options = _without_code(options)
+        where = repository_options(options)
         if config is None:
-            where: dict[str, Any] = {name: options[name] for name in OF_REPOSITORIES if name in options}
             _check_configuration(folder, where)
-        return NystromformerTokenizer.from_pretrained(folder, **options)
+        return NystromformerTokenizer.from_pretrained(folder, **where, **options)
 
 
 class AutoModel(_Auto):

@@ -86,13 +86,14 @@ class LoadedCheckpoint(NamedTuple):
     ignored : tuple of str
         Names of the file's tensors that belong to another head.
     mismatched : dict of str to tuple
-        Parameters that have another shape in the file, which were to be left out: that shape, and the expected one.
+        Parameters that have another shape in the file, which were to be left out: their name there, that shape, and
+        the expected one.
     """
 
     parameters: dict[str, np.ndarray]
     initialised: tuple[str, ...]
     ignored: tuple[str, ...]
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    mismatched: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]]
 
 
 def load_checkpoint(
@@ -485,10 +486,10 @@ def _check_names(
 
 def _mismatched(
     found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return the tensors of another shape than the model's: that shape, and the model's."""
+) -> dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Return the tensors of another shape than the model's: their names in the file, that shape, and the model's."""
     expected = {name: wanted.get(name, wanted.get(_WORDS, ())) for name in found}  # the latter for a tied decoder
-    return {name: (t.shape, expected[name]) for name, t in found.items() if t.shape != expected[name]}
+    return {name: (t.name, t.shape, expected[name]) for name, t in found.items() if t.shape != expected[name]}
 
 
 def _check_tensors(found: Mapping[str, StoredTensor], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -559,10 +560,10 @@ def _storable(name: str, array: Any) -> np.ndarray:
     return np.asarray(array, dtype=f"<f{array.dtype.itemsize}", order="C")
 
 
-def _warn(source: str, absent: list[str], foreign: list[str], mismatched: Mapping[str, tuple[Any, Any]]) -> None:
+def _warn(source: str, absent: list[str], foreign: list[str], mismatched: Mapping[str, tuple[Any, Any, Any]]) -> None:
     drawn = f"drawn at random, as the checkpoint lacks them: {', '.join(absent) or 'none'}"
     ignored = f"ignored, as they belong to another head: {', '.join(foreign) or 'none'}"
-    other = ", ".join(f"{name} {found}, expected {expected}" for name, (found, expected) in mismatched.items())
+    other = ", ".join(f"{name} {found}, expected {expected}" for name, (_, found, expected) in mismatched.items())
     shapes = f"; drawn at random, as they have another shape: {other}" if other else ""
     warnings.warn(f"parameters of {source} {drawn}; {ignored}{shapes}", UserWarning, stacklevel=4)
 

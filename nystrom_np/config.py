@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from nystrom_np.activations import ACTIVATIONS
 from nystrom_np.files import read_json_object, replacing
-from nystrom_np.hub import local_folder
+from nystrom_np.hub import local_folder, repository_options
 
 __all__ = ["NystromformerConfig"]
 
@@ -317,14 +317,7 @@ class NystromformerConfig:
         cls,
         folder: str | os.PathLike[str],
         /,
-        *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        local_files_only: bool = False,
-        subfolder: str = "",
-        token: Any = None,
-        force_download: bool = False,
-        **overrides: Any,
+        **options: Any,
     ) -> NystromformerConfig:
         """Read ``config.json`` from a folder, or from a repository of the Hugging Face Hub.
 
@@ -332,10 +325,10 @@ class NystromformerConfig:
         ----------
         folder : str or path
             The folder; or the ``owner/name`` of a repository, if there is no folder of that name.
-        revision, cache_dir, local_files_only, subfolder, token, force_download
-            Of a repository, `subfolder` also of a folder: see :func:`nystrom_np.hub.local_folder`.
-        **overrides
-            Fields that replace those in the file: see `from_dict`.
+        **options
+            Fields that replace those in the file: see `from_dict`. And ``revision``, ``cache_dir``,
+            ``local_files_only``, ``token`` and ``force_download`` of a repository, and a ``subfolder``: see
+            :func:`nystrom_np.hub.local_folder`.
 
         Returns
         -------
@@ -353,14 +346,13 @@ class NystromformerConfig:
         TypeError
             If an override is no field, be it a key of the file or not: it would have no effect.
         """
-        at = {"subfolder": subfolder, "token": token, "force_download": force_download}
-        path = local_folder(folder, "config", revision, cache_dir, local_files_only, **at) / "config.json"
+        path = local_folder(folder, "config", **repository_options(options)) / "config.json"
         if not path.is_file():
             expected = "a local folder with a config.json is expected, or the owner/name of one on the Hugging Face Hub"
             raise FileNotFoundError(f"no file {path}: {expected}")
         values = read_json_object(path)
         try:
-            return cls.from_dict(values, **overrides)
+            return cls.from_dict(values, **options)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
@@ -443,6 +435,35 @@ class NystromformerConfig:
         others = {name: values[name] for name in values if name not in fields}
         made = self.from_dict({**self.to_dict(), **others}, **fields)
         vars(self).update(vars(made))
+
+    def update_from_string(self, update_str: str, /) -> None:
+        """Change several fields, all or none of them, by a text.
+
+        Parameters
+        ----------
+        update_str : str
+            Fields that the configuration has, and their values: ``"num_landmarks=32,return_dict=false"``. True is also
+            ``1``, ``y`` or ``yes``, false ``0``, ``n`` or ``no``.
+
+        Raises
+        ------
+        ValueError
+            If a name is none of them, or a value is none that it may have.
+
+        Examples
+        --------
+        >>> config = NystromformerConfig()
+        >>> config.update_from_string("num_landmarks=32,layer_norm_eps=1e-6")
+        >>> config.num_landmarks, config.layer_norm_eps
+        (32, 1e-06)
+        """
+        values = {}
+        for part in update_str.split(","):
+            name, equals, text = part.partition("=")
+            if not equals or not hasattr(self, name):
+                raise ValueError(f"{part!r} is not a field of the configuration and its value: name=value")
+            values[name] = _like(getattr(self, name), text, name)
+        self.update(values)
 
     def to_diff_dict(self) -> dict[str, Any]:
         """Return what a saved ``config.json`` holds.
@@ -661,3 +682,18 @@ def _to_json(values: dict[str, Any]) -> str:
         return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the configuration cannot be written as JSON: {error}") from None
+
+
+BOOLEANS_AS_TEXT = {"true": True, "1": True, "y": True, "yes": True} | dict.fromkeys(("false", "0", "n", "no"), False)
+
+
+def _like(old: Any, text: str, name: str) -> Any:
+    """Read a value of the same kind as the old one."""
+    try:
+        if isinstance(old, bool):
+            return BOOLEANS_AS_TEXT[text.lower()]
+        if isinstance(old, int | float | str):
+            return type(old)(text)
+    except (KeyError, ValueError):
+        raise ValueError(f"{name} is {old!r}, and {text!r} is no {type(old).__name__}") from None
+    raise ValueError(f"{name} is {old!r}: only integers, floats, booleans and strings can be changed by a text")

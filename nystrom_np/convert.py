@@ -15,7 +15,7 @@ import numpy as np
 from nystrom_np import model as models
 from nystrom_np.checkpoint import FILE_NAME, CheckpointError, load_checkpoint, read_shards, unwrapped
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.files import check_link, read_json_object
+from nystrom_np.files import check_link, read_json_object, with_variant
 from nystrom_np.hub import PICKLES, TOKENIZER, local_folder
 from nystrom_np.tokenization import NystromformerTokenizer
 from nystrom_np.torch_archive import read_state_dict
@@ -62,6 +62,9 @@ def convert(
     target: str | os.PathLike[str],
     config: str | os.PathLike[str] | None = None,
     revision: str | None = None,
+    *,
+    subfolder: str = "",
+    variant: str | None = None,
 ) -> Converted:
     """Turn a checkpoint of ``torch.save`` into a folder of safetensors, which is loaded and compared as a check.
 
@@ -76,6 +79,10 @@ def convert(
         The ``config.json`` to use; by default the one beside the weights.
     revision : str, optional
         A branch, a tag or a commit of a repository.
+    subfolder : str
+        Where the files are in the folder or the repository.
+    variant : str, optional
+        Which of several sets of weights: "fp16" for ``pytorch_model.fp16.bin``. What is made has no variant.
 
     Returns
     -------
@@ -105,7 +112,7 @@ def convert(
     """
     target = Path(target)
     _check_free(target)
-    folder, tensors = _read(source, revision)
+    folder, tensors = _read(source, revision, subfolder, variant)
     tensors = unwrapped(tensors, source)
     path = folder / "config.json" if config is None else Path(config)
     settings = NystromformerConfig.from_dict(read_json_object(path))
@@ -124,17 +131,20 @@ def _check_free(target: Path) -> None:
         raise FileExistsError(f"{target} exists already and is not an empty folder")
 
 
-def _read(source: str | os.PathLike[str], revision: str | None) -> tuple[Path, dict[str, np.ndarray]]:
+def _read(
+    source: str | os.PathLike[str], revision: str | None, subfolder: str, variant: str | None
+) -> tuple[Path, dict[str, np.ndarray]]:
     """Return the folder of the checkpoint, and its tensors."""
     path = Path(source)
     if path.is_file():
         return path.parent, read_state_dict(path)
-    folder = local_folder(source, "pickle", revision)
-    if (folder / PICKLE).is_file():
-        return folder, read_state_dict(folder / PICKLE)
-    if (folder / INDEX).is_file():
-        return folder, read_shards(folder / INDEX, read_state_dict)
-    raise FileNotFoundError(f"{folder} is neither a folder with {PICKLE} nor a file")
+    folder = local_folder(source, "pickle", revision, subfolder=subfolder, variant=variant)
+    pickle, index = with_variant(PICKLE, variant), with_variant(INDEX, variant)
+    if (folder / pickle).is_file():
+        return folder, read_state_dict(folder / pickle)
+    if (folder / index).is_file():
+        return folder, read_shards(folder / index, read_state_dict)
+    raise FileNotFoundError(f"{folder} is neither a folder with {pickle} nor a file")
 
 
 def _head_of(names: Mapping[str, Any]) -> Any:

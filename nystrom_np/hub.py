@@ -8,6 +8,7 @@ with ``transformers``; files in it are used without network. ``HF_ENDPOINT``, ``
 import glob
 import os
 import re
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -33,6 +34,39 @@ FILES = {
 
 OF_REPOSITORIES = ("revision", "cache_dir", "local_files_only", "subfolder", "token", "force_download")
 """Arguments of `local_folder` that whatever loads something has too."""
+
+
+def repository_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take what is for `local_folder` out of the options of a call, and return it.
+
+    Parameters
+    ----------
+    options : dict
+        They are left without it. ``use_auth_token`` is an older name of ``token``.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If both names are given.
+
+    Examples
+    --------
+    >>> options = {"revision": "main", "num_labels": 3}
+    >>> repository_options(options), options
+    ({'revision': 'main'}, {'num_labels': 3})
+    """
+    older = options.pop("use_auth_token", None)
+    if older is not None:
+        if options.get("token") is not None:
+            raise ValueError("token and use_auth_token are two names of one thing, found both")
+        warnings.warn("use_auth_token is an older name: use token", stacklevel=3)
+        options["token"] = older
+    return {name: options.pop(name) for name in OF_REPOSITORIES if name in options}
+
 
 Name = str | os.PathLike[str]
 
@@ -124,7 +158,7 @@ class _Where(NamedTuple):
 
     def of(self, file: str) -> str:
         """Return the file's path; only weights have variants."""
-        file = with_variant(file, self.variant) if file.startswith(WEIGHTS) else file
+        file = with_variant(file, self.variant) if file.startswith((WEIGHTS, PICKLES[0])) else file
         return (PurePosixPath(self.subfolder) / file).as_posix()
 
 

@@ -789,7 +789,7 @@ def test_tensors_of_another_shape_are_left_out_where_that_is_asked(tmp_path: Pat
     with pytest.warns(UserWarning, match=f"drawn at random, as they have another shape: {name}"):
         loaded = load_checkpoint(tmp_path, shapes, ignore_mismatched_sizes=True)
     same(loaded.parameters, {key: array for key, array in parameters.items() if key != name})
-    assert loaded.mismatched == {name: (SHAPES[head][name], shapes[name])}
+    assert loaded.mismatched == {name: (name, SHAPES[head][name], shapes[name])}
     assert (loaded.initialised, loaded.ignored) == ((), ())
     with pytest.raises(CheckpointError, match="has shape"):
         load_checkpoint(tmp_path, shapes)

@@ -533,3 +533,37 @@ def test_an_update_is_whole_or_not_at_all() -> None:
         assert config.to_dict() == before
     config.update({})
     assert config.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [  # the values are those of transformers 4.37.2
+        ("num_landmarks=32", {"num_landmarks": 32}),
+        ("layer_norm_eps=1e-6,hidden_act=gelu", {"layer_norm_eps": 1e-6, "hidden_act": "gelu"}),
+        ("return_dict=No,tie_word_embeddings=0", {"return_dict": False, "tie_word_embeddings": False}),
+        ("output_attentions=Y,num_hidden_layers= 3 ", {"output_attentions": True, "num_hidden_layers": 3}),
+    ],
+)
+def test_fields_changed_by_a_text(text: str, expected: dict[str, Any]) -> None:
+    config = NystromformerConfig()
+    config.update_from_string(text)
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("landmarks=32", "'landmarks=32' is not a field of the configuration and its value: name=value"),
+        ("num_landmarks", "'num_landmarks' is not a field"),
+        ("", "'' is not a field"),
+        ("num_landmarks=3.5", "num_landmarks is 64, and '3.5' is no int"),
+        ("return_dict=maybe", "return_dict is True, and 'maybe' is no bool"),
+        ("num_landmarks=32,num_hidden_layers=-1", "num_hidden_layers must be"),
+        ("id2label=a", "only integers, floats, booleans and strings can be changed by a text"),
+    ],
+)
+def test_a_text_that_changes_nothing(text: str, message: str) -> None:
+    config = NystromformerConfig()
+    with pytest.raises(ValueError, match=message):
+        config.update_from_string(text)
+    assert config == NystromformerConfig()

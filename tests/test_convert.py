@@ -337,3 +337,29 @@ def test_heads_are_told_apart() -> None:
     for head in HEADS:
         assert convert._head_of(build(head).state_dict()) is head
     assert {head for _, head in convert.HEADS} | {CLASSES["NystromformerModel"]} == set(CLASSES.values())
+
+
+@pytest.mark.parametrize(
+    ("subfolder", "variant", "name"),
+    [
+        ("", "fp16", "pytorch_model.fp16.bin"),
+        ("a/b", None, "pytorch_model.bin"),
+        ("unet", "no_ema", "pytorch_model.no_ema.bin"),
+    ],
+)
+def test_a_variant_and_a_subfolder(subfolder: str, variant: str | None, name: str, tiny: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(tiny, source / subfolder)
+    (source / subfolder / "pytorch_model.bin").rename(source / subfolder / name)
+    options = [*(["--subfolder", subfolder] if subfolder else []), *(["--variant", variant] if variant else [])]
+    assert cli.main(["convert", str(source), str(tmp_path / "target"), *options]) == 0
+    assert_holds(tmp_path / "target", build(MASKED_LM, dtype="float32"))
+    with pytest.raises(FileNotFoundError, match=r"with pytorch_model\.other\.bin"):
+        convert.convert(source, tmp_path / "other", subfolder=subfolder, variant="other")
+
+
+def test_a_variant_in_shards(tiny: Path, tmp_path: Path) -> None:
+    (tiny / "pytorch_model.bin").rename(tiny / "pytorch_model.fp16-00001-of-00001.bin")
+    names = dict.fromkeys(build(MASKED_LM).state_dict(), "pytorch_model.fp16-00001-of-00001.bin")
+    (tiny / "pytorch_model.bin.index.fp16.json").write_text(json.dumps({"weight_map": names}))
+    assert_holds(convert.convert(tiny, tmp_path / "target", variant="fp16").folder, build(MASKED_LM, dtype="float32"))

@@ -44,6 +44,8 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("NystromformerForTokenClassification", "token-classification", {"num_labels": 2}),
     ("NystromformerForMaskedLM", "masked-lm", {"vocab_size": 2050}),
     ("NystromformerForQuestionAnswering", "question-answering", {"type_vocab_size": 3}),
+    ("NystromformerModel", "masked-lm", {"vocab_size": 2050}),
+    ("NystromformerModel", "question-answering", {"type_vocab_size": 3, "max_position_embeddings": 70}),
 ]
 
 
@@ -179,6 +181,8 @@ def test_the_loading_info_of_three_kinds() -> None:
         ("classifier.out_proj.bias", (2,), (5,)),
         ("classifier.out_proj.weight", (2, 192), (5, 192)),
     ]
+    words = "nystromformer.embeddings.word_embeddings.weight"  # as in the file, although the model has it without that
+    assert loaded(*CASES[8])[1]["mismatched_keys"] == [(words, (2048, 192), (2050, 192))]
 
 
 @pytest.mark.reference
@@ -235,6 +239,42 @@ def test_what_only_concerns_torch_changes_nothing(options: dict[str, Any], saved
         assert (model.config, model.device, model.dtype) == (plain.config, "cpu", plain.dtype)
     text = "Paris is the [MASK]."
     assert pipeline("fill-mask", WEIGHTS / "masked-lm", model_kwargs=options)(text) == pipeline("fill-mask")(text)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"safe_serialization": True},
+        {"max_shard_size": "200MB", "push_to_hub": False},
+        {"variant": "fp16", "is_main_process": True, "token": None},
+    ],
+)
+def test_saving_takes_what_changes_nothing(options: dict[str, Any], tmp_path: Path) -> None:
+    model = build(MASKED_LM, dtype="float32")
+    model.save_pretrained(tmp_path, **options)
+    assert_same(MASKED_LM.from_pretrained(tmp_path, variant=options.get("variant")), model)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"safe_serialization": False}, ValueError, "safe_serialization must be True; found False"),
+        ({"push_to_hub": True}, ValueError, "push_to_hub must be False; found True"),
+        ({"safe": True}, TypeError, "save_pretrained has the options variant, safe_serialization, .*; found 'safe'"),
+    ],
+)
+def test_saving_refuses_what_is_not_here(options: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        build(MASKED_LM).save_pretrained(tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cls", [AutoConfig, AutoModelForMaskedLM, AutoTokenizer, MASKED_LM, NystromformerTokenizer])
+def test_an_older_name_of_the_token(cls: Any) -> None:
+    with pytest.warns(UserWarning, match="use_auth_token is an older name: use token"):
+        cls.from_pretrained(WEIGHTS / "masked-lm", use_auth_token=True)
+    with pytest.raises(ValueError, match="token and use_auth_token are two names of one thing, found both"):
+        cls.from_pretrained(WEIGHTS / "masked-lm", use_auth_token=True, token="a")
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,14 @@ def add_convert(commands: Commands) -> None:
         "--config", type=Path, metavar="FILE", help="a config.json; the one beside the weights by default"
     )
     make.add_argument("--revision", help="of a repository: a branch, a tag or a commit")
+    make.add_argument("--subfolder", default="", metavar="NAME", help="where the files are in the source")
+    make.add_argument("--variant", metavar="NAME", help='which weights: "fp16" for pytorch_model.fp16.bin')
     add_options(make, _convert)
 
 
 def _convert(options: argparse.Namespace) -> int:
-    made = convert(options.source, options.target, options.config, options.revision)
+    where = {"subfolder": options.subfolder, "variant": options.variant}
+    made = convert(options.source, options.target, options.config, options.revision, **where)
     if options.json:
         print_json(made._asdict() | {"folder": str(made.folder)})
         return AGREES

@@ -14,9 +14,10 @@ from nystrom_np.array_module import Array, array_module_of, device_of, to_device
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import using_threads
+from nystrom_np.hub import repository_options
 from nystrom_np.model.changing import Embedding, IncompatibleKeys, replaced, resized, words_of
 from nystrom_np.model.inputs import Checks
-from nystrom_np.model.loading import configured_source, loading_info, placed, without_torch
+from nystrom_np.model.loading import check_saving, configured_source, loading_info, placed, without_torch
 from nystrom_np.model.parameters import draw, tree
 from nystrom_np.model.pickling import Origin, reduced
 from nystrom_np.model.prediction import batches, delayed, pad, split, start_return
@@ -100,12 +101,6 @@ class NystromformerPreTrainedModel(FromFolder):
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         device_map: Any = None,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        local_files_only: bool = False,
-        subfolder: str = "",
-        token: Any = None,
-        force_download: bool = False,
         **options: Any,
     ) -> Any:
         """Load a model from ``config.json`` and safetensors weights, in a folder or on the Hugging Face Hub.
@@ -136,10 +131,10 @@ class NystromformerPreTrainedModel(FromFolder):
             Whether to return also what was missing, unexpected or of another shape.
         device_map : str, int or dict, optional
             The device, in transformers' words. "auto" and its like change nothing: the model is where `device` says.
-        revision, cache_dir, local_files_only, subfolder, token, force_download
-            Of a repository, `subfolder` also of a folder: see :func:`nystrom_np.hub.local_folder`.
         **options
-            Fields of :class:`NystromformerConfig` to change. Arguments that only concern torch are accepted where they
+            Fields of :class:`NystromformerConfig` to change. ``revision``, ``cache_dir``, ``local_files_only``,
+            ``token`` and ``force_download`` of a repository, and a ``subfolder``: see
+            :func:`nystrom_np.hub.local_folder`. Arguments that only concern torch are accepted where they
             change nothing: ``low_cpu_mem_usage``, ``max_memory``, ``offload_folder``, ``offload_state_dict``,
             ``resume_download``, ``trust_remote_code`` and ``code_revision`` with any value;
             ``use_safetensors=True``, ``attn_implementation="eager"``, ``from_tf=False``, ``from_flax=False``,
@@ -170,14 +165,7 @@ class NystromformerPreTrainedModel(FromFolder):
         dtype = _checked_dtype(dtype if torch_dtype is None else torch_dtype)
         device = placed(device, device_map)
         array_module_of(device)  # a device that cannot be used is an error before anything is read
-        where = {
-            "revision": revision,
-            "cache_dir": cache_dir,
-            "local_files_only": local_files_only,
-            "subfolder": subfolder,
-            "token": token,
-            "force_download": force_download,
-        }
+        where = repository_options(options)
         config, source = configured_source(folder, config, state_dict, where, variant, without_torch(options))
         shapes = cls.parameter_shapes(config)
         loaded = load_checkpoint(
@@ -196,18 +184,26 @@ class NystromformerPreTrainedModel(FromFolder):
         model.to(device)
         return (model, loading_info(loaded)) if output_loading_info else model
 
-    def save_pretrained(self, folder: str | os.PathLike[str], variant: str | None = None) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], variant: str | None = None, **options: Any) -> None:
         """Write ``config.json`` and ``model.safetensors``, which this package and transformers load.
 
         A process that is ended while it saves leaves the old checkpoint or the new one, which `from_pretrained` finds;
         of several that save to one folder, one comes after the other. With a variant such as "fp16", the file's name is
         ``model.fp16.safetensors``, and the two files are replaced one by one.
 
+        Of transformers' options those are accepted that change nothing here: ``safe_serialization=True``,
+        ``push_to_hub=False``, ``is_main_process=True``, and any ``max_shard_size`` and ``token``: there is one file.
+
         Raises
         ------
+        TypeError
+            If an option is none of these.
+        ValueError
+            If it asks for what is not here, such as a pickle with ``safe_serialization=False``.
         OSError
             If the folder cannot be written.
         """
+        check_saving(options)
         parameters = {name: to_numpy(value) for name, value in self._parameters.items()}
         with replacing_checkpoint(Path(folder)) if variant is None else nullcontext(folder) as work:
             self.config.save_pretrained(work, architecture=type(self).__name__, dtype=self.dtype.name)

@@ -10,7 +10,7 @@ from nystrom_np.checkpoint import LoadedCheckpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.hub import local_folder
 
-__all__ = ["configured_source", "loading_info", "placed", "without_torch"]
+__all__ = ["check_saving", "configured_source", "loading_info", "placed", "without_torch"]
 
 OF_TORCH: dict[str, tuple[Any, ...] | None] = {
     "low_cpu_mem_usage": None,  # weights are mapped into memory in any case
@@ -34,6 +34,15 @@ OF_TORCH: dict[str, tuple[Any, ...] | None] = {
 }
 """Arguments that change nothing here, and their values so far as others would change something: None for any."""
 
+OF_SAVING: dict[str, tuple[Any, ...] | None] = {
+    "safe_serialization": (True,),
+    "push_to_hub": (False,),
+    "is_main_process": (True,),
+    "max_shard_size": None,
+    "token": None,
+}
+"""The same, of ``save_pretrained``."""
+
 EVERYWHERE = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
@@ -48,12 +57,38 @@ def without_torch(options: Mapping[str, Any]) -> dict[str, Any]:
     Traceback (most recent call last):
     ValueError: load_in_8bit must be False or None; found True
     """
-    for name, value in options.items():
-        allowed = OF_TORCH.get(name)
-        if allowed is not None and not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
-            advice = "; nystrom-np convert makes safetensors of a pickle" if name == "use_safetensors" else ""
-            raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}; found {value!r:.80}{advice}")
+    _check_values(options, OF_TORCH, {"use_safetensors": "; nystrom-np convert makes safetensors of a pickle"})
     return {name: value for name, value in options.items() if name not in OF_TORCH}
+
+
+def check_saving(options: Mapping[str, Any]) -> None:
+    """Refuse options of ``save_pretrained`` that would change something.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option in transformers.
+    ValueError
+        If it asks for what is not here.
+
+    Examples
+    --------
+    >>> check_saving({"safe_serialization": False})
+    Traceback (most recent call last):
+    ValueError: safe_serialization must be True; found False
+    """
+    for name in options:
+        if name not in OF_SAVING:
+            raise TypeError(f"save_pretrained has the options variant, {', '.join(OF_SAVING)}; found {name!r}")
+    _check_values(options, OF_SAVING, {})
+
+
+def _check_values(options: Mapping[str, Any], known: Mapping[str, Any], advice: Mapping[str, str]) -> None:
+    for name, value in options.items():
+        allowed = known.get(name)
+        if allowed is not None and not any(value is one or (isinstance(one, str) and value == one) for one in allowed):
+            expected = " or ".join(map(repr, allowed))
+            raise ValueError(f"{name} must be {expected}; found {value!r:.80}{advice.get(name, '')}")
 
 
 def placed(device: str, device_map: Any) -> str:
@@ -165,10 +200,9 @@ def loading_info(loaded: LoadedCheckpoint) -> dict[str, list[Any]]:
     >>> loading_info(LoadedCheckpoint({}, ("classifier.bias",), (), {}))["missing_keys"]
     ['classifier.bias']
     """
-    mismatched = [(name, found, expected) for name, (found, expected) in loaded.mismatched.items()]
     return {
         "missing_keys": sorted(loaded.initialised),
         "unexpected_keys": sorted(loaded.ignored),
-        "mismatched_keys": mismatched,
+        "mismatched_keys": list(loaded.mismatched.values()),
         "error_msgs": [],
     }

@@ -9,7 +9,7 @@
 import os
 from typing import Any
 
-from nystrom_np.hub import OF_REPOSITORIES
+from nystrom_np.hub import repository_options
 from nystrom_np.pipelines.base import Pipeline, PipelineException, check_choice, trained_length
 from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
 from nystrom_np.pipelines.fill_mask import FillMaskPipeline
@@ -134,7 +134,7 @@ def pipeline(
         folder, arguments = model, {"dtype": dtype, "device": _device(device)} | given
         model = load_whole(cls.head, folder, **arguments)
         if tokenizer is None:
-            at = {name: value for name, value in given.items() if name in OF_REPOSITORIES}
+            at = repository_options(dict(given))
             tokenizer = NystromformerTokenizer.from_pretrained(folder, **at)
     if tokenizer is None:
         raise ValueError(f"{name} needs a tokenizer beside a model that is not a folder")

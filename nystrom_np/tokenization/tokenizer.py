@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nystrom_np.files import replacing, stand_in
-from nystrom_np.hub import local_folder
+from nystrom_np.hub import local_folder, repository_options
 from nystrom_np.origins import FromFolder, check_content, content_digest
 from nystrom_np.tokenization.encoding import BatchEncoding, with_overflowing
 from nystrom_np.tokenization.json_file import check_json
@@ -134,12 +134,6 @@ class NystromformerTokenizer(Sequences, FromFolder):
         cls,
         folder: str | os.PathLike[str],
         *,
-        revision: str | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        local_files_only: bool = False,
-        subfolder: str = "",
-        token: Any = None,
-        force_download: bool = False,
         use_fast: bool = True,
         **settings: Any,
     ) -> "NystromformerTokenizer":
@@ -151,12 +145,12 @@ class NystromformerTokenizer(Sequences, FromFolder):
             It holds ``tokenizer.json`` and, all optional, ``tokenizer_config.json``,
             ``special_tokens_map.json`` and ``added_tokens.json``. Or the ``owner/name`` of a repository, if there
             is no folder of that name.
-        revision, cache_dir, local_files_only, subfolder, token, force_download
-            Of a repository, `subfolder` also of a folder: see :func:`nystrom_np.hub.local_folder`.
         use_fast : bool
             There is one kind of tokenizer here.
         **settings
-            What to use instead of the configuration's value: a special token, or ``padding_side`` and its like.
+            What to use instead of the configuration's value: a special token, or ``padding_side`` and its like. And
+            ``revision``, ``cache_dir``, ``local_files_only``, ``token`` and ``force_download`` of a repository, and a
+            ``subfolder``: see :func:`nystrom_np.hub.local_folder`.
 
         Returns
         -------
@@ -187,16 +181,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         """
         from tokenizers import Tokenizer
 
-        folder = local_folder(
-            folder,
-            "tokenizer",
-            revision,
-            cache_dir,
-            local_files_only,
-            subfolder=subfolder,
-            token=token,
-            force_download=force_download,
-        )
+        folder = local_folder(folder, "tokenizer", **repository_options(settings))
         if not folder.is_dir():
             raise FileNotFoundError(f"there is no folder {folder}")
         path = folder / "tokenizer.json"
