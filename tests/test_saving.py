@@ -16,6 +16,7 @@ import pytest
 
 from nystrom_np import NystromformerConfig, NystromformerModel
 from nystrom_np.saving import SAVED, WORK, latest, replacing_checkpoint
+from tests.permissions import permissions_hold
 
 pytestmark = pytest.mark.host
 
@@ -139,6 +140,21 @@ def test_a_disk_that_is_full(room: int, tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
     assert number_of(tmp_path) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_folder_that_cannot_be_written_to(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    if there:
+        model(1).save_pretrained(folder)
+    else:
+        folder.mkdir()
+    before = sorted(path.name for path in folder.iterdir())
+    folder.chmod(0o500)
+    with permissions_hold(), pytest.raises(PermissionError, match="closed"):
+        model(2).save_pretrained(folder)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert not there or number_of(folder) == 1
 
 
 def test_files_that_cannot_be_moved_once_they_are_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
