@@ -19,7 +19,7 @@ from nystrom_np.array_module import to_numpy
 from nystrom_np.checkpoint import widen_bfloat16
 from nystrom_np.compare import EPS, rounding_errors
 from nystrom_np.config import NystromformerConfig
-from nystrom_np.files import replacing, stand_in
+from nystrom_np.files import parse_json_object, replacing, stand_in
 from nystrom_np.trace import Step, Trace
 
 __all__ = ["StepFile", "load_steps", "load_trace", "save_trace"]
@@ -30,6 +30,20 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
           "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "BOOL": "?"}  # fmt: skip
 DEBUGGER = "_debug_tree_FULL_TENSORS.json"
 """How the name of the tree ends that transformers' ``model_addition_debugger_context`` writes."""
+
+
+MOST_UNPACKED, MOST_TIMES = 2**30, 100
+"""Bytes, and times its own size, to which an ``.npz`` file may be unpacked: the greater of the two."""
+
+
+METADATA: dict[str, Any] = {
+    "order": [str],
+    "steps": {"*": (str, int, str, {"*": str})},
+    "inputs": [str],
+    "aliases": {"*": str},
+    "rounding": {"*": [int | float]},
+}
+"""What a trace tells as JSON: ``[one]`` is a list, a tuple a list of so many, ``{"*": one}`` an object."""
 
 
 class StepFile(NamedTuple):
@@ -161,16 +175,31 @@ def load_trace(path: str | os.PathLike[str], model: Any = None) -> Trace:
             f"{path} is no trace: its metadata's format must be {FORMAT!r}, not {metadata.get('format')!r}"
         )
     try:
-        told = {name: json.loads(metadata[name]) for name in ("order", "steps", "inputs", "aliases", "rounding")}
+        told = {name: _as(kind, json.loads(metadata[name])) for name, kind in METADATA.items()}
         steps = {name: _step(name, told["steps"], tensors) for name in told["order"]}
         inputs = {name: tensors[INPUTS + name] for name in told["inputs"] if INPUTS + name in tensors}
         errors = {dtype: dict(zip(steps, values, strict=True)) for dtype, values in told["rounding"].items()}
-        known = model and _same(model, metadata, path)
-    except (KeyError, TypeError, json.JSONDecodeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is a damaged trace: {error!r} in its metadata does not fit its tensors") from None
-    trace = Trace(steps, told["aliases"], inputs, known)
+    trace = Trace(steps, told["aliases"], inputs, model and _same(model, metadata, path))
     trace.errors, trace.metadata = errors, metadata
     return trace
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """Return a value of JSON if it is of a kind; else raise a TypeError."""
+    match kind:
+        case [one]:
+            sound = isinstance(value, list) and all(_as(one, part) is part for part in value)
+        case (*all_of,):
+            sound = isinstance(value, list) and len(value) == len(all_of) and bool(list(map(_as, all_of, value)))
+        case {"*": one}:
+            sound = isinstance(value, dict) and all(_as(one, part) is part for part in value.values())
+        case _:
+            sound = isinstance(value, kind)
+    if not sound:
+        raise TypeError(f"a {type(value).__name__}")
+    return value
 
 
 def _step(name: str, told: dict[str, Any], tensors: dict[str, np.ndarray]) -> Step:
@@ -181,10 +210,13 @@ def _step(name: str, told: dict[str, Any], tensors: dict[str, np.ndarray]) -> St
 
 def _same(model: Any, metadata: dict[str, str], path: Any) -> Any:
     """The model with the trace's configuration, if its parameters are those of the trace."""
-    if type(model).__name__ != metadata["model"] or _digest(model) != metadata["parameters"]:
-        raise ValueError(f"{path} is a trace of another {metadata['model']} than this: its parameters differ")
-    config = NystromformerConfig.from_dict(json.loads(metadata["config"]))
-    return type(model)(config, parameters=model.state_dict())
+    if type(model).__name__ != metadata.get("model") or _digest(model) != metadata.get("parameters"):
+        raise ValueError(f"{path} is a trace of another {metadata.get('model')} than this: its parameters differ")
+    told = parse_json_object(metadata.get("config", "").encode(), f"the configuration in {path}")
+    try:
+        return type(model)(NystromformerConfig.from_dict(told), parameters=model.state_dict())
+    except ValueError as error:
+        raise ValueError(f"the configuration in {path}: {error}") from None
 
 
 def load_steps(path: str | os.PathLike[str]) -> StepFile:
@@ -260,6 +292,9 @@ def _array(entry: Any) -> np.ndarray:
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            unpacked = sum(entry.file_size for entry in arrays.zip.infolist())
+            if unpacked > max(MOST_UNPACKED, MOST_TIMES * path.stat().st_size):
+                raise ValueError(f"it would become {unpacked:,} bytes, more than {MOST_TIMES} times its size")
             return {name: arrays[name] for name in arrays.files}
     except Exception as error:  # of zipfile, zlib, NumPy's parser, …
         raise ValueError(f"{path} is not a sound .npz file: {' '.join(str(error).split())}") from None
@@ -274,9 +309,11 @@ def _folder(path: Path) -> StepFile:
 
 def _npy(path: Path) -> np.ndarray:
     try:
+        if not path.is_file():  # a pipe, say, which would be waited for
+            raise ValueError("it is not a file")
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except Exception as error:  # of NumPy's parsers
         raise ValueError(f"{path} is not a sound .npy file: {' '.join(str(error).split())}") from None
 
 

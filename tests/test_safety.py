@@ -2,19 +2,25 @@
 
 import base64
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
+from nystrom_np import NystromformerConfig, NystromformerModel, trace_file
 from nystrom_np.checkpoint import CheckpointError, read_shards
 from nystrom_np.convert import _copy_tokenizer
 from nystrom_np.pipelines.question_answering import spans
 from nystrom_np.tokenization import NystromformerTokenizer
 from nystrom_np.torch_archive import load_archive
 from nystrom_np.torch_pickle import DEEPEST
+from nystrom_np.trace import Trace, trace
+from nystrom_np.trace_file import load_steps, load_trace, save_trace
 from tests.torch_files import Archive
 
 pytestmark = pytest.mark.host
@@ -189,3 +195,63 @@ def test_a_long_text_of_escaped_quotes(folder: Path) -> None:
     edit(folder, normalizer={"type": "Replace", "pattern": {"String": "a"}, "content": '"' * 10_001})
     with pytest.raises(ValueError, match="'content' has 10001 characters"):
         NystromformerTokenizer.from_pretrained(folder)
+
+
+# --------------------------------------------------------------------------------- what is no file, and what swells
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(name: str, folder: Path) -> None:
+    os.mkfifo(folder / name)
+    with pytest.raises(OSError, match=rf"{name} is not a file"):
+        NystromformerTokenizer.from_pretrained(folder)
+
+
+def test_a_pipe_among_the_steps_of_a_port(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "logits.npy")
+    with pytest.raises(ValueError, match=r"logits\.npy is not a sound \.npy file: it is not a file"):
+        load_steps(tmp_path)
+
+
+def test_steps_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", x=np.zeros(10**6))
+    assert load_steps(tmp_path / "bomb.npz").steps["x"].shape == (10**6,)  # so much may be
+    monkeypatch.setattr(trace_file, "MOST_UNPACKED", 10**6)
+    with pytest.raises(ValueError, match=r"bomb\.npz is not .*it would become 8,000,\d+ bytes, more than 100 times"):
+        load_steps(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "plain.npz", x=np.zeros(10**6))
+    assert load_steps(tmp_path / "plain.npz").steps["x"].shape == (10**6,)
+
+
+HEADERS = [b"{'descr': '<f8', 'fortran_order': False, 'shape': (9999999999999,), }", b"{'descr':", b"-" * 9000 + b"1"]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=range(3))
+def test_headers_of_arrays(header: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\1\0" + (len(header) + 1).to_bytes(2, "little") + header + b"\n")
+    with pytest.raises(ValueError, match=r"x\.npy is not a sound \.npy file"):
+        load_steps(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def traced() -> tuple[NystromformerModel, Trace]:
+    model = NystromformerModel(NystromformerConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2))
+    return model, trace(model, input_ids=[[7, 3]])
+
+
+@pytest.mark.parametrize("place", ["order", "steps", "aliases", "rounding", "inputs", "config"])
+def test_a_trace_whose_metadata_are_damaged(
+    place: str, traced: tuple[NystromformerModel, Trace], tmp_path: Path
+) -> None:
+    model, steps = traced
+    path = tmp_path / "trace.safetensors"
+    save_trace(steps, path)
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    texts = ["[" * 100_000, "{", "3", "[3]", '{"a": 3}', '{"a": [3]}', '{"a": {"a": {}}}', ""]
+    for text in texts + ['{"hidden_size": "x"}'] * (place == "config"):
+        save_file(tensors, path, metadata | {place: text})
+        with pytest.raises(ValueError, match=r"trace\.safetensors") as caught:
+            load_trace(path, model)
+        assert "\n" not in str(caught.value)

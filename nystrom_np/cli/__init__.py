@@ -7,7 +7,6 @@ standard error names; 130, interrupted.
 """
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from nystrom_np.cli.embedding import add_embed
 from nystrom_np.cli.exploring import add_explore
 from nystrom_np.cli.inspection import add_inspect
 from nystrom_np.cli.plotting import add_plot
+from nystrom_np.cli.streams import complain, settled, standard_streams
 from nystrom_np.cli.tracing import add_compare, add_trace
 
 __all__ = ["main"]
@@ -75,29 +75,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["inspect", "no/such/folder"])
     2
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # print ? where the terminal has no ö, in place of an error
-    try:
-        options = _parser().parse_args(arguments)
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            code: int = options.run(options)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # The reader of the pipe has closed it. Python flushes again when it ends, which must go to nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (OSError, ValueError, TypeError, IndexError, MemoryError) as error:
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"nystrom-np: {message}", file=sys.stderr)
-        return WRONG
+    with standard_streams():
+        try:
+            options = _parser().parse_args(arguments)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                code: int = options.run(options)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # the reader of the pipe has closed it
+            return BROKEN_PIPE
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except (OSError, ValueError, TypeError, IndexError, MemoryError) as error:
+            complain(error)
+            return WRONG
+        finally:
+            settled()
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"nystrom-np: {message}", file=sys.stderr)
+    complain(message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from nystrom_np.cli.streams import complain
 
 AGREES, DIFFERS, WRONG, BROKEN_PIPE, INTERRUPTED = 0, 1, 2, 141, 130
 
@@ -18,7 +21,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit."""
-        self.exit(WRONG, f"{self.prog}: {message} (--help says more)\n")
+        complain(f"{message} (--help says more)", self.prog)
+        self.exit(WRONG)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Exit once the help that was asked for has arrived."""
+        sys.stdout.flush()
+        super().exit(status, message)
 
 
 def add_options(

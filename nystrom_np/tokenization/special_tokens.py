@@ -242,8 +242,7 @@ class SpecialTokens:
 def read_config(folder: Path) -> dict[str, Any]:
     """Read what the files beside ``tokenizer.json`` say."""
     config, names, tokens = (
-        read_json_object(path) if (path := folder / f"{name}.json").exists() else {}
-        for name in ("tokenizer_config", "special_tokens_map", "added_tokens")
+        _object_in(folder / f"{name}.json") for name in ("tokenizer_config", "special_tokens_map", "added_tokens")
     )
     if "added_tokens_decoder" in config:
         return config
@@ -254,6 +253,13 @@ def read_config(folder: Path) -> dict[str, Any]:
         for token, index in tokens.items()
     }
     return config | ({"added_tokens_decoder": added} if added else {})
+
+
+def _object_in(path: Path) -> dict[str, Any]:
+    """Read a file that need not be there; a pipe in its place, say, is not waited for."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is not a file")
+    return read_json_object(path) if path.exists() else {}
 
 
 def listed(tokens: Any) -> list[Any]:

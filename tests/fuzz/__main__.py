@@ -12,13 +12,8 @@ from pathlib import Path
 
 from tests.fuzz import child
 
-SHARES = dict(
-    zip(
-        ("weights", "indexes", "configs", "tokenizers", "archives", "arguments", "pipelines", "stored"),
-        (4, 2, 5, 4, 4, 6, 2, 1),
-        strict=True,
-    )
-)
+SHARES = {"weights": 4, "indexes": 2, "configs": 5, "tokenizers": 4, "archives": 4, "arguments": 6, "pipelines": 2}
+SHARES |= {"stored": 1, "steps": 3, "commands": 2}
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """What is changed and what is done with it: each area makes the bytes of a case, and judges bytes."""
 
+import contextlib
 import inspect
 import io
 import json
@@ -16,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import nystrom_np
-from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerTokenizer, functional
+from nystrom_np import NystromformerConfig, NystromformerForTokenClassification, NystromformerTokenizer, cli, functional
 from nystrom_np.convert import convert
 from nystrom_np.demo import verify
 from nystrom_np.fast import definitions
 from nystrom_np.torch_archive import read_state_dict
-from tests.fuzz.mutate import mutated_bytes, mutated_json
+from tests.fuzz.commands import STEP, files, judge_command, make_command
+from tests.fuzz.mutate import mutated_bytes, mutated_json, mutated_value
 from tests.torch_files import archive, state_dict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -369,6 +371,60 @@ def judge_stored(data: bytes, folder: Path) -> None:
     list(verify(folder, dtypes=("float64",)))
 
 
+# ------------------------------------------------------------------------------------------- steps of ports
+
+TRACED = ("trace.safetensors", "steps.npz", f"steps/{STEP}.npy", "names.json", "inputs.json")
+
+
+def make_steps(rng: random.Random) -> bytes:
+    """One of the files that `trace` and `compare` read, whose number comes first."""
+    number = rng.choice((0, 0, 1, 2, 2, 3, 4))
+    data = traced()[TRACED[number]]
+    if number > 2:
+        return str(number).encode() + mutated_json(data, rng)
+    if number > 0 or rng.random() < 0.1:
+        return str(number).encode() + mutated_bytes(data, rng)
+    size = 8 + struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:size])
+    told = rng.choice(list(header["__metadata__"]))
+    try:
+        header["__metadata__"][told] = mutated_json(header["__metadata__"][told].encode(), rng).decode()
+    except ValueError:  # it is a plain text, or one no more
+        header = mutated_value(header, rng)
+    try:
+        made = json.dumps(header).encode()
+    except RecursionError:
+        made = b"[" * 9999
+    return b"0" + struct.pack("<Q", len(made)) + made + data[size:]
+
+
+@cache
+def traced() -> dict[str, bytes]:
+    folder = Path(model_folder())
+    files(folder)
+    return {name: (folder / name).read_bytes() for name in TRACED}
+
+
+def judge_steps(data: bytes, folder: Path) -> None:
+    number, changed = int(data[:1]), folder / Path(TRACED[int(data[:1])]).name
+    for name, content in traced().items():
+        (folder / Path(name).name).write_bytes(content)
+    changed.write_bytes(data[1:])
+    (folder / "steps").mkdir()
+    (folder / Path(TRACED[2]).name).rename(folder / TRACED[2])
+    trace, model = folder / "trace.safetensors", str(ROOT / "tests/checkpoints/token-classification-dense")
+    theirs = folder / {1: "steps.npz", 2: "steps", 3: "steps.npz"}.get(number, "trace.safetensors")
+    command = ["compare", str(trace), str(theirs), "--model", model]
+    command += ["--names", str(folder / "names.json")] if number in (1, 3) else []
+    if number == 4:
+        command = ["trace", model, "--inputs", str(changed), "--output", str(folder / "new.safetensors")]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        code = cli.main(command)
+    if code == 2:
+        raise ValueError(said.getvalue().rstrip("\n"))
+
+
 AREAS = {
     "weights": Area(make_weights, lambda data, folder: load_and_run(with_files(folder, **{"model.safetensors": data}))),
     "indexes": Area(make_index, judge_index),
@@ -378,4 +434,6 @@ AREAS = {
     "arguments": Area(make_call, judge_call),
     "pipelines": Area(make_asked, judge_asked),
     "stored": Area(make_stored, judge_stored),
+    "steps": Area(make_steps, judge_steps),
+    "commands": Area(make_command, judge_command),
 }

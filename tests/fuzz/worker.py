@@ -32,7 +32,7 @@ def outcome(judge: object, data: bytes, from_files: bool) -> str:
             "outer",
             "inner",
         }
-    return f"files outside: {strange}" if strange else " ".join(found.split())[:300]
+    return f"files outside: {strange}" if strange else " ".join(found.split())[:600]
 
 
 def main() -> None:
