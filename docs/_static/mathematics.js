@@ -3,7 +3,4 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const place of document.querySelectorAll(".katex-source")) {
     katex.render(place.textContent, place, { displayMode: place.classList.contains("display"), throwOnError: false });
   }
-  for (const wide of document.querySelectorAll(".highlight pre, .table-wrapper, .katex-source.display")) {
-    if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0; // reached, and scrolled, with the keyboard
-  }
 });

@@ -1,4 +1,4 @@
-"""What the site serves and does not keep: KaTeX, fetched from npm once, at one version, and checked."""
+"""What the site serves or is tested with, and does not keep: fetched from npm once, at one version, and checked."""
 
 import base64
 import hashlib
@@ -8,34 +8,57 @@ import shutil
 import tarfile
 import urllib.request
 from pathlib import Path
+from typing import NamedTuple
 
 from nystrom_np.files import replacing
 
-__all__ = ["fetch_katex"]
+__all__ = ["AXE", "KATEX", "Package", "axe", "fetch_katex", "opened"]
 
-VERSION = "0.19.1"
-ADDRESS = f"https://registry.npmjs.org/katex/-/katex-{VERSION}.tgz"
-SHA512 = "jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA=="
+
+class Package(NamedTuple):
+    """A package of npm, pinned: its name, version, and the SHA-512 of its archive in base 64."""
+
+    name: str
+    version: str
+    sha512: str
+
+
+KATEX = Package(
+    "katex", "0.19.1", "jG8uKntjSEcm2EpQOh0XturpPuuC9r3Sq5HLHdsFdWZT27E672SF19QEi+of0/YeOy15lDgRhKvr5614uRrEfA=="
+)
 WANTED = ("package/dist/katex.min.js", "package/dist/katex.min.css", "package/LICENSE")
+AXE = Package(
+    "axe-core", "4.14.1", "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
+)
+"""Finds what people with a screen reader, a keyboard or weak eyes cannot use. The tests run it; it is not served."""
+
+
+def opened(package: Package, cache: Path) -> tarfile.TarFile:
+    """Open a package, which is kept in ``cache``, so that a second build needs no network."""
+    archive = cache / f"{package.name}-{package.version}.tgz"
+    address = f"https://registry.npmjs.org/{package.name}/-/{archive.name}"
+    if not archive.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(address, timeout=60) as response, replacing(archive) as temporary:
+            temporary.write_bytes(response.read())
+    data = archive.read_bytes()
+    if base64.b64encode(hashlib.sha512(data).digest()).decode() != package.sha512:
+        archive.unlink()
+        raise ValueError(f"{address} is not the file that was pinned")
+    return tarfile.open(fileobj=io.BytesIO(data))
+
+
+def axe(cache: Path) -> str:
+    """Return axe-core's script."""
+    with opened(AXE, cache) as package:
+        return package.extractfile("package/axe.min.js").read().decode()
 
 
 def fetch_katex(folder: Path, cache: Path) -> None:
-    """Put KaTeX's script, style and fonts (woff2 alone) into a folder, which is emptied before.
-
-    The archive is kept in ``cache``, so that a second build needs no network.
-    """
-    archive = cache / f"katex-{VERSION}.tgz"
-    if not archive.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(ADDRESS, timeout=60) as response, replacing(archive) as temporary:
-            temporary.write_bytes(response.read())
-    data = archive.read_bytes()
-    if base64.b64encode(hashlib.sha512(data).digest()).decode() != SHA512:
-        archive.unlink()
-        raise ValueError(f"{ADDRESS} is not the file that was pinned")
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "fonts").mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(data)) as package:
+    """Put KaTeX's script, style and fonts (woff2 alone) into a folder, which is emptied before."""
+    with opened(KATEX, cache) as package:
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "fonts").mkdir(parents=True)
         for member in package.getmembers():
             name = Path(member.name).name
             if member.name in WANTED:

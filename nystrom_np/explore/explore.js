@@ -415,7 +415,8 @@
     const exact = rowOf(exactOf(at.text, at.masking, at.layer, at.head)), found = rowOf(near(at.text, at.masking, at.layer, at.head, at.m, at.steps));
     const painted = rowOf(largeMatrix(at)), top = painted.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
     painted.forEach((value, i) => {
-      const ink = shade(value, top), dark = ink[0] * 0.3 + ink[1] * 0.59 + ink[2] * 0.11 < 140;
+      const ink = shade(value, top), [red, green, blue] = ink.map((part) => (part / 255) ** 2.2);
+      const dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.18; // where white and black are read equally well
       const style = find(`#x-token-${i}`).style;
       style.background = `rgb(${ink})`;
       style.color = dark ? "#fff" : "#000";

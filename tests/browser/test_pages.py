@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from docs.builder import assets
+
 pytestmark = pytest.mark.slow
 
 WIDER = """() => {
@@ -19,9 +21,25 @@ WIDER = """() => {
 }"""
 
 
+AXE = """(options) => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))
+  .then(() => axe.run({resultTypes: ['violations'], preload: false, ...options}))
+  .then(({ violations }) => violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes.length} times, as ${nodes[0].target} (${nodes[0].failureSummary})`))
+"""
+CONTRAST = {"runOnly": ["color-contrast"]}
+THE_REST = {"rules": {"color-contrast": {"enabled": False}}}
+FORMS = ((390, "light", THE_REST), (390, "dark", CONTRAST), (1280, "light", CONTRAST), (1280, "dark", THE_REST))
+"""What axe looks for in each: colours do not differ with the width, nor the rest with the colours."""
+
+
 def test_pages_fit_and_are_whole(browser: Any, site: Path) -> None:
-    """At 390 and 1280 px, light and dark."""
+    """At 390 and 1280 px, light and dark; and axe finds nothing serious."""
+    try:
+        axe = assets.axe(site.parent / "cache")
+    except OSError as error:
+        pytest.skip(f"axe-core could not be fetched from npm: {error}")
     context = browser.new_context()
+    context.set_default_timeout(120_000)  # on a busy machine
     page = context.new_page()
     faults: list[str] = []
     page.on(
@@ -32,11 +50,12 @@ def test_pages_fit_and_are_whole(browser: Any, site: Path) -> None:
     for path in sorted(site.glob("*.html")):
         page.goto(path.as_uri())
         page.wait_for_load_state("load")
-        for width in (390, 1280):
+        page.evaluate(axe)
+        for width, scheme, options in FORMS:
             page.set_viewport_size({"width": width, "height": 900})
-            for scheme in ("light", "dark"):
-                page.emulate_media(color_scheme=scheme)
-                faults += [f"{path.name} at {width} px, {scheme}: {fault}" for fault in page.evaluate(WIDER)]
+            page.emulate_media(color_scheme=scheme)
+            found = page.evaluate(WIDER) + page.evaluate(AXE, options)
+            faults += [f"{path.name} at {width} px, {scheme}: {fault}" for fault in found]
     context.close()
     assert faults == []
 
