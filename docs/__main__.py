@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from docs.builder import assets, checks, explorer, read
+from docs.builder import assets, checks, explorer, read, sharing
 from docs.builder.blocks import DOCS
 
 
@@ -20,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     assets.fetch_katex(work / "static" / "katex", cache=work / "cache")
     shutil.rmtree(out, ignore_errors=True)
     read.write(work / "static" / "read")
+    sharing.draw_preview(work / "static" / "preview.png")
     explorer.write(work / "static" / "explorer", cache=work / "cache")
     code = build_main(["-q", "-E", "-W", "--keep-going", "-d", str(work / "doctrees"), str(DOCS), str(out)])
     if code:

@@ -1,5 +1,6 @@
 """Sphinx's configuration. Build the site with ``python -m docs``, which fetches and checks what this needs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
+    "sphinx_copybutton",
     "docs.builder.extension",
 ]
 exclude_patterns = ["_build/**", "builder/**"]
@@ -35,6 +37,7 @@ python_maximum_signature_line_length = 88
 
 html_theme = "furo"
 html_title = "nystrom_np"
+html_baseurl = os.environ.get("NYSTROM_NP_SITE", "")  # where the pages will lie: previews of links need it
 html_static_path = ["_static", "_build/static"]
 html_math_renderer = "katex"
 html_copy_source = False
@@ -44,5 +47,7 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1b5e9b", "color-brand-content": "#1b5e9b"},
     "dark_css_variables": {"color-brand-primary": "#7db8ee", "color-brand-content": "#7db8ee"},
 }
-pygments_style = "friendly"
-pygments_dark_style = "monokai"
+pygments_style = "a11y-high-contrast-light"  # of accessible-pygments, which the theme brings
+pygments_dark_style = "a11y-high-contrast-dark"
+copybutton_selector = "div:not(.output) > div.highlight pre"
+copybutton_prompt_text = "$ "  # of a console's box the commands are copied, not what they print

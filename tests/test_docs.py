@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from docs.builder import blocks, checks, read, sources
+import nystrom_np
+from docs.builder import blocks, checks, read, sharing, sources
 from nystrom_np.cli import _parser
 from nystrom_np.fast import on_numpy
 from tests.benchmarks import twins
@@ -30,6 +31,7 @@ DIRECTIVES = {
     "gain",
     "gains",
     "tensors",
+    "bibtex",
     "toctree",
     "eval-rst",
     "list-table",
@@ -186,6 +188,29 @@ def test_the_read_as_a_notebook() -> None:
         cell for cell in code[1:] if not cell.startswith("show_source(")
     ]
     assert len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
+
+
+def test_bibtex_is_that_of_the_citation_file() -> None:
+    """Every name, title and version of ``CITATION.cff`` is in the entries, in BibTeX's form."""
+    software, paper = sharing.bibtex().split("\n\n")
+    assert software.startswith("@software{nystrom_np,\n  author = {{The authors of nystrom_np}},")
+    assert f"version = {{{nystrom_np.__version__}}}" in software
+    assert paper.startswith("@inproceedings{xiong2021,\n  author = {Xiong, Yunyang and Zeng, Zhanpeng and")
+    assert "title = {{Nyströmformer: A Nyström-based algorithm for approximating self-attention}}" in paper
+    assert paper.count("{") == paper.count("}")
+
+
+def test_descriptions_are_short_and_whole() -> None:
+    """A first paragraph longer than what is shown of it ends with a word; what HTML would read is escaped."""
+    said = sharing.description("a <b>\nword, " * 40)
+    assert said.rpartition(" ")[0].endswith(("a", "<b>", "word"))
+    assert len(said) <= sharing.LONGEST + 2
+    assert sharing.description("One\nline.") == "One line."
+    tags = sharing.metatags("A & B", said, "a.html", "https://example.org/docs/")
+    assert 'property="og:title" content="A &amp; B"' in tags
+    assert 'property="og:image" content="https://example.org/docs/_static/preview.png"' in tags
+    assert "<b>" not in tags
+    assert 'content="_static/preview.png"' in sharing.metatags("A", "", "a.html", "")
 
 
 def test_a_block_is_run_as_a_session_would() -> None:

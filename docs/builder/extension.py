@@ -3,6 +3,7 @@
 import html
 import inspect
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from docs.builder import blocks, diagram, pictures, sources, steps
+from docs.builder import blocks, diagram, pictures, sharing, sources, steps
 from docs.builder.blocks import DOCS
 from nystrom_np import explore, functional
 from tests.benchmarks import twins
@@ -238,6 +239,57 @@ class Tensors(SphinxDirective):
         return [node]
 
 
+def accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Say what Sphinx's and the theme's HTML leaves out: levels of headings, and lists that define nothing."""
+    if "furo_navigation_tree" in context:
+        tree = context["furo_navigation_tree"]
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+    body = context.get("body", "").replace(
+        '<dl>\n<dd><em class="sig-param">', '<dl role="list">\n<dd><em class="sig-param">'
+    )
+    context["body"] = body.replace('<dd><em class="sig-param">', '<dd role="listitem"><em class="sig-param">')
+
+
+class BibTeX(SphinxDirective):
+    """How to cite the package and the paper."""
+
+    def run(self) -> list[nodes.Node]:
+        return [highlighted(sharing.bibtex(), "bibtex", "run")]
+
+
+def described(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Give a page's head what links to it show; and the search what it needs from disk."""
+    if doctree is not None:
+        app.env.nystrom_texts = getattr(app.env, "nystrom_texts", {}) | {page: excerpt(doctree)}
+    title = html.unescape(re.sub("<[^>]+>", "", context.get("title") or "")) or app.config.project
+    paragraphs = doctree.findall(nodes.paragraph) if doctree is not None else ()
+    said = sharing.description(next((paragraph.astext() for paragraph in paragraphs), ""))
+    context["metatags"] = context.get("metatags", "") + sharing.metatags(
+        title, said, f"{page}.html", app.config.html_baseurl
+    )
+    if page == "search":
+        app.add_js_file("excerpts.js")
+
+
+def excerpt(node: nodes.Node) -> str:
+    """The text of a page for the search, its sections marked."""
+    if isinstance(node, nodes.Text):
+        return html.escape(str(node), quote=False)
+    if isinstance(node, (nodes.raw, nodes.comment)):
+        return ""
+    inside = "".join(excerpt(child) for child in node.children)
+    if isinstance(node, nodes.section):
+        return f'<section id="{node["ids"][0]}">{inside}</section>'
+    return inside if isinstance(node, nodes.Inline) else f"{inside} "
+
+
+def write_excerpts(app: Sphinx, error: Exception | None) -> None:
+    """Write the pages' texts for the search."""
+    if error is None and app.builder.format == "html":
+        texts = getattr(app.env, "nystrom_texts", {})
+        (Path(app.outdir) / "_static" / "excerpts.js").write_text(sharing.excerpts_script(texts), encoding="utf-8")
+
+
 def lines_to_link_to(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Give each line of a module's code an anchor, ``#line-7``."""
     if not page.startswith("_modules/") or "<pre>" not in context.get("body", ""):
@@ -308,14 +360,18 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "public-names": PublicNames,
         "explorer": Explorer,
         "tensors": Tensors,
+        "bibtex": BibTeX,
     }.items():
         app.add_directive(name, directive)
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
     app.connect("html-page-context", lines_to_link_to)
+    app.connect("html-page-context", described)
+    app.connect("build-finished", write_excerpts)
+    app.connect("html-page-context", accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", shapes_for_documentation)
-    for script in ("katex/katex.min.js", "mathematics.js"):
+    for script in ("katex/katex.min.js", "mathematics.js", "boxes.js"):
         app.add_js_file(script, loading_method="defer")
     for style in ("katex/katex.min.css", "site.css"):
         app.add_css_file(style)
