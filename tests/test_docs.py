@@ -87,6 +87,24 @@ def test_blocks_that_need_the_network(page: Path, tmp_path: Path) -> None:
                     assert blocks.run_console(block.text)
 
 
+def test_times_in_the_readme_are_the_benchmarks() -> None:
+    """From the least to the most that a forward pass takes beside transformers, of the page that was measured."""
+    readme, measured = (path.read_text(encoding="utf-8") for path in (README, blocks.ROOT / "docs" / "benchmarks.md"))
+    [section] = re.findall(r"^## A forward pass of the bare model$(.*?)^#", measured, re.DOTALL | re.MULTILINE)
+    ratios = [float(ratio) for ratio in re.findall(r"^\| *\| transformers \|[^|]*\|[^|]*\| ([\d.]+) \|", section, re.M)]
+    [told] = re.findall(r"a forward pass takes ([\d.]+) to ([\d.]+) times the time of `transformers` (\S+)", readme)
+    assert told[:2] == (f"{min(ratios):.2f}", f"{max(ratios):.2f}")
+    assert f"| transformers | {told[2]} |" in measured
+
+
+def test_versions_in_the_readme() -> None:
+    readme, project = (path.read_text(encoding="utf-8") for path in (README, blocks.ROOT / "pyproject.toml"))
+    [oldest] = re.findall(r'^requires-python = ">=([\d.]+)"$', project, re.MULTILINE)
+    assert f"(Python {oldest} or newer)" in readme
+    [shown] = re.findall(r"^nystrom_np (\S+) with NumPy", readme, re.MULTILINE)
+    assert shown == nystrom_np.__version__
+
+
 def test_shell_commands_of_the_readme_are_those_that_ci_runs() -> None:
     shell = [block for block in blocks.blocks_of(README.read_text(encoding="utf-8")) if block.language == "sh"]
     assert [len(block.text.strip().splitlines()) for block in shell] == [1, 1]
