@@ -61,9 +61,9 @@ class BatchEncoding(dict[str, Any]):
     def __init__(
         self, data: Any = None, encoding: Any = None, tensor_type: Any = None, prepend_batch_axis: bool = False
     ) -> None:
-        super().__init__(data or {})
+        super().__init__(data or ())
         if encoding is not None:
-            self.encodings = list(encoding) if isinstance(encoding, list | tuple) else [encoding]
+            self.encodings = list(encoding) if isinstance(encoding, (list, tuple)) else [encoding]
         if tensor_type is not None:
             self.convert_to_tensors(tensor_type, prepend_batch_axis)
 

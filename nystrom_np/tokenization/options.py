@@ -90,9 +90,14 @@ class Lengths(NamedTuple):
     stride: int = 0
     multiple: int | None = None
 
+    def __str__(self) -> str:
+        return f"truncation={self.cut!r} to max_length={self.max_length}"
+
 
 def choice(name: str, value: Any, choices: dict[Any, str | None]) -> str | None:
-    """Return what a value means, which may be a member of an enumeration."""
+    """Return what a value means, which may be a member of an enumeration; False is none of them."""
+    if value is False:
+        return None
     plain = getattr(value, "value", value)
     if isinstance(plain, bool | str) and plain in choices:
         return choices[plain]

@@ -224,7 +224,7 @@ class Sequences(Vocabulary):
         if asked.return_overflowing_tokens:
             values = {"overflowing_tokens": overflowing, "num_truncated_tokens": too_many}
         values |= self._framed(ids, pair_ids, asked)
-        self._check_length(values["input_ids"], asked)
+        self._check_length(len(values["input_ids"]), asked)
         if pad or self._wants("attention_mask", asked.return_attention_mask):
             values = self.pad(values, pad or False, asked.max_length, multiple, asked.return_attention_mask)
         if asked.return_length:
@@ -269,12 +269,12 @@ class Sequences(Vocabulary):
             raise ValueError(f"max_length={length} is no multiple of pad_to_multiple_of={multiple}")
         return Lengths(pad, cut, length, options.stride, multiple)
 
-    def _check_length(self, ids: list[int], options: CallOptions) -> None:
+    def _check_length(self, count: int, options: CallOptions) -> None:
         """Warn, once, of a sequence that is longer than a model takes, unless a length was given."""
-        if len(ids) > self.model_max_length and options.max_length is None and options.verbose:
+        if count > self.model_max_length and options.max_length is None and options.verbose:
             if not self._has_warned:
                 warnings.warn(
-                    f"a sequence has {len(ids)} tokens, more than the {self.model_max_length} that the model takes: "
+                    f"a sequence has {count} tokens, more than the {self.model_max_length} that the model takes: "
                     "truncation=True cuts it",
                     stacklevel=4,
                 )

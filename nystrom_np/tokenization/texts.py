@@ -43,6 +43,8 @@ def is_one(text: object, is_split: bool) -> bool:
 
 def single(text: Any, text_pair: Any, is_split: bool = False) -> Any:
     """Return one text, or a pair in a tuple, as the library takes it. An empty second text is none."""
+    if text_pair is None and isinstance(text, str) and not is_split:
+        return _text(text, "text")
     part, what = (_words, "a list of str") if is_split else (_text, "a str")
     for name, one in (("text", text), ("text_pair", text_pair)):
         if not is_one(one, is_split) and (name == "text" or one is not None):

@@ -324,15 +324,12 @@ class NystromformerTokenizer(Sequences, FromFolder):
 
         Examples
         --------
-        >>> from tokenizers import Tokenizer
-        >>> from tokenizers.models import WordLevel
-        >>> from tokenizers.pre_tokenizers import Whitespace
-        >>> backend = Tokenizer(WordLevel({"<unk>": 0, "hot": 1, "dog": 2}, unk_token="<unk>"))
-        >>> backend.pre_tokenizer = Whitespace()
-        >>> tokenizer = NystromformerTokenizer(backend)
-        >>> encoding = tokenizer("hot dog", "hot", return_offsets_mapping=True)
-        >>> encoding.input_ids, encoding.token_type_ids, encoding.offset_mapping
-        ([1, 2, 1], [0, 0, 1], [(0, 3), (4, 7), (0, 3)])
+        >>> tokenizer = NystromformerTokenizer.from_pretrained("weights/masked-lm")
+        >>> encoding = tokenizer("A dog", "ran", return_offsets_mapping=True)
+        >>> encoding.tokens(), encoding.token_type_ids
+        (['[CLS]', '▁a', '▁dog', '[SEP]', '▁ran', '[SEP]'], [0, 0, 0, 0, 1, 1])
+        >>> encoding.offset_mapping
+        [(0, 0), (0, 1), (1, 5), (0, 0), (0, 3), (0, 0)]
         """
         first = (padding, truncation, max_length, add_special_tokens, return_offsets_mapping, return_tensors)
         options = options_of(more, *first)
@@ -418,7 +415,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         samples: list[int] = []
         encodings = self._encode(batch, options)
         for encoding in encodings:
-            self._check_length(encoding.ids, options)
+            self._check_length(len(encoding), options)
         if options.return_overflowing_tokens:
             samples, encodings = with_overflowing(encodings)
         alone = is_single and options.return_tensors is None and not options.return_overflowing_tokens
@@ -428,10 +425,10 @@ class NystromformerTokenizer(Sequences, FromFolder):
             if asked or (asked is None and name in self.model_input_names):
                 result[name] = value(encodings[0]) if alone else [value(encoding) for encoding in encodings]
         if options.return_length:
-            result["length"] = [len(encoding.ids) for encoding in encodings]
+            result["length"] = [len(encoding) for encoding in encodings]
         if options.return_overflowing_tokens:
             result["overflow_to_sample_mapping"] = samples
-        return result.convert_to_tensors(options.return_tensors)
+        return result if options.return_tensors is None else result.convert_to_tensors(options.return_tensors)
 
     def windows(
         self,
@@ -474,14 +471,11 @@ class NystromformerTokenizer(Sequences, FromFolder):
 
         Examples
         --------
-        >>> from tokenizers import Tokenizer
-        >>> from tokenizers.models import WordLevel
-        >>> from tokenizers.pre_tokenizers import Whitespace
-        >>> backend = Tokenizer(WordLevel({"<unk>": 0, "one": 1, "two": 2, "three": 3}, unk_token="<unk>"))
-        >>> backend.pre_tokenizer = Whitespace()
-        >>> tokenizer = NystromformerTokenizer(backend)
-        >>> [window.ids for window in tokenizer.windows("one two three", max_length=2, stride=1)]
-        [[1, 2], [2, 3]]
+        >>> tokenizer = NystromformerTokenizer.from_pretrained("weights/masked-lm")
+        >>> for window in tokenizer.windows("one two three", max_length=4, stride=1):
+        ...     print(window.tokens)
+        ['[CLS]', '▁one', '▁two', '[SEP]']
+        ['[CLS]', '▁two', '▁three', '[SEP]']
         """
         for name, value in (("text", text), ("text_pair", text_pair)):
             if not isinstance(value, str) and (name == "text" or value is not None):
@@ -503,7 +497,6 @@ class NystromformerTokenizer(Sequences, FromFolder):
     def _encode(self, batch: list[Any], options: CallOptions) -> list["Encoding"]:
         lengths = self._lengths(options)
         is_wide = lengths.cut is not None and self._is_wide(batch, lengths, options)
-        how = f"truncation={lengths.cut!r} to max_length={lengths.max_length}"
         with _settings:
             try:
                 self._set(lengths._replace(stride=0) if is_wide else lengths)
@@ -511,9 +504,9 @@ class NystromformerTokenizer(Sequences, FromFolder):
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # as in from_pretrained
-                raise ValueError(f"{how}: {error}") from error
+                raise ValueError(f"{lengths}: {error}") from error
         if is_wide and any(encoding.overflowing for encoding in found):
-            raise ValueError(f"{how}: there is no room for the stride={lengths.stride} beside the special tokens")
+            raise ValueError(f"{lengths}: there is no room for the stride={lengths.stride} beside the special tokens")
         return found
 
     def _is_wide(self, batch: list[Any], lengths: Lengths, options: CallOptions) -> bool:
