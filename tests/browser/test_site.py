@@ -58,6 +58,39 @@ def test_contents_are_beside_the_text_from_1280_px(page: Any, site: Path) -> Non
     assert page.evaluate(boxes)[0]["left"] >= 1199
 
 
+def test_tables_are_cards_on_a_phone_or_scroll_in_a_frame(page: Any, site: Path) -> None:
+    """Every value of a card stands beside its column's name; a table that is wider than the page has a border."""
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.goto((site / "tensors.html").as_uri())
+    card = page.locator("table.cards tbody tr").nth(10)
+    assert card.locator("td").evaluate_all("cells => cells.map((cell) => cell.dataset.label)") == [
+        "tensor",
+        "how it is computed",
+        "padding",
+        "tolerance",
+    ]
+    assert card.bounding_box()["width"] <= 374
+    page.goto((site / "benchmarks.html").as_uri())
+    widths = page.locator(".table-wrapper").evaluate_all(
+        "all => all.map((one) => [one.scrollWidth - one.clientWidth, getComputedStyle(one).borderLeftWidth])"
+    )
+    assert any(hidden > 0 for hidden, _ in widths)
+    assert all(border == "1px" for hidden, border in widths if hidden > 0)
+
+
+def test_a_printed_page_is_the_text_alone(page: Any, site: Path) -> None:
+    """No list of pages or contents, no buttons; rows stay rows; code is not cut."""
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 680, "height": 900})  # of an A4 page
+    page.goto((site / "tensors.html").as_uri())
+    for hidden in (".sidebar-drawer", ".toc-drawer", ".mobile-header", "button.copybtn", ".related-pages"):
+        assert not page.locator(hidden).first.is_visible(), hidden
+    assert page.evaluate("getComputedStyle(document.querySelector('.cards td')).display") == "table-cell"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    code = page.locator(".highlight pre").evaluate_all("all => all.map((one) => one.scrollWidth - one.clientWidth)")
+    assert max(code) <= 0
+
+
 def test_links_have_a_preview(site: Path) -> None:
     """Every page has a title, a description and a picture that is there."""
     for path in site.glob("*.html"):
