@@ -24,6 +24,8 @@ exclude_patterns = ["_build/**", "builder/**"]
 myst_enable_extensions = ["dollarmath", "deflist", "attrs_inline"]
 myst_fence_as_directive = ["python", "console"]
 myst_heading_anchors = 4
+# explore:text=1&m=8 is the explorer with these settings
+myst_url_schemes = {"http": None, "https": None, "mailto": None, "explore": "explorer.html#{{path}}"}
 default_role = "code"  # in numpydoc single backticks name parameters
 autodoc_typehints = "none"  # the docstrings give shapes and dtypes in words
 autodoc_member_order = "bysource"
@@ -36,6 +38,14 @@ add_module_names = False
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
+templates_path = ["_templates"]
+# The reads' text takes the place of the list of contents, which is therefore on the left.
+html_sidebars = {
+    read: [
+        f"sidebar/{part}.html" for part in ("brand", "search", "scroll-start", "contents", "navigation", "scroll-end")
+    ]
+    for read in ("annotated", "faster")
+}
 html_title = "nystrom_np"
 html_baseurl = os.environ.get("NYSTROM_NP_SITE", "")  # where the pages will lie: previews of links need it
 html_static_path = ["_static", "_build/static"]

@@ -4,6 +4,7 @@ The site itself is built, with warnings as errors, and checked by ``python -m do
 """
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import nystrom_np
-from docs.builder import blocks, checks, read, sharing, sources
+from docs.builder import blocks, checks, explorer, read, sharing, sources
+from nystrom_np import NystromformerConfig
 from nystrom_np.cli import _parser
 from nystrom_np.fast import on_numpy
 from tests.benchmarks import twins
@@ -28,6 +30,7 @@ DIRECTIVES = {
     "diagram",
     "public-names",
     "explorer",
+    "sketch",
     "gain",
     "gains",
     "tensors",
@@ -115,7 +118,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Links between pages and files; anchors are checked in the built site."""
     text = blocks.FENCE.sub("", page.read_text(encoding="utf-8"))
     for target in re.findall(r"(?<!`)\]\(([^)\s]+)\)", text):
-        if target.startswith(("https://", "#")):
+        if target.startswith(("https://", "#", "explore:")):
             continue
         assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
@@ -131,34 +134,75 @@ def test_pages_say_which_test_proves_them() -> None:
             sources.test_source(identity)
 
 
-def test_the_read_as_a_script(tmp_path: Path) -> None:
-    """It runs from top to bottom, and prints the sources that the page shows."""
-    text = read.PAGE.read_text(encoding="utf-8")
-    path = tmp_path / "annotated.py"
-    path.write_text(read.script(text), encoding="utf-8")
-    command = [sys.executable, "-W", "error", str(path), str(blocks.ROOT)]
+@pytest.mark.parametrize("name", read.READS)
+def test_a_read_as_a_script(name: str, tmp_path: Path) -> None:
+    """It runs from top to bottom, wherever it lies, and prints the sources that the page shows."""
+    path = tmp_path / f"{name}.py"
+    path.write_text(read.script(name), encoding="utf-8")
+    command = [sys.executable, "-W", "error", str(path)]
     environment = {"PYTHONPATH": str(blocks.ROOT), "PYTHONIOENCODING": "utf-8", "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=60, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    shown = [block for block in blocks.blocks_of(text) if block.language == "source"]
-    for block in shown:
-        assert sources.source_of(block.argument, *_options(block.text))[0].splitlines()[-1] in done.stdout
-    assert done.stdout.count("np.True_") >= 2  # the comparisons of the page with the model
+    for block in blocks.blocks_of(read.page(name)):
+        if block.language == "source":
+            assert sources.source_of(block.argument, *_options(block.text))[0].splitlines()[-1] in done.stdout
     assert "np.False_" not in done.stdout
-    assert "loss:" in done.stdout
+    if name == "annotated":
+        assert "np.True_" in done.stdout  # the comparison of the page with the model
+        assert "blind:" in done.stdout
 
 
 def test_the_read_goes_through_the_page_from_top_to_bottom() -> None:
-    """Every function of the definition is in a box, nothing else is, and a later one never comes first."""
-    text = read.PAGE.read_text(encoding="utf-8")
-    shown = []
-    for block in blocks.blocks_of(text):
+    """Every line of the definition's functions is in a box, nothing else is, and a later one never comes first."""
+    shown: dict[str, list[str]] = {}
+    for block in blocks.blocks_of(read.page("annotated")):
         if block.language == "source":
             helpers = re.search(r"^:with: *(.*)$", block.text, re.MULTILINE)
-            shown += [block.argument, *(helpers.group(1).split() if helpers else [])]
+            for name in (block.argument, *(helpers.group(1).split() if helpers else [])):
+                options = _options(block.text) if name == block.argument else ["", ""]
+                code = sources.source_of(name, *options)[0]
+                shown.setdefault(name, []).extend(line.strip() for line in code.splitlines())
     page = (blocks.ROOT / "nystrom_np" / "definition.py").read_text(encoding="utf-8")
     defined = [f"nystrom_np.definition.{name}" for name in re.findall(r"^def (\w+)", page, re.MULTILINE)]
-    assert shown == defined
+    assert list(shown) == defined
+    for name, lines in shown.items():
+        assert lines == [line.strip() for line in sources.source_of(name)[0].splitlines()], name
+
+
+def test_the_read_says_how_long_it_takes() -> None:
+    """Words of its prose at 120 a minute, and ten seconds for a line of the definition: within a tenth."""
+    text = read.page("annotated").partition("## Every public name")[0]
+    [(minutes, words, lines)] = re.findall(
+        r"about (\d+) minutes: ([\d,]+) words at 120 a minute,\s+and ten seconds for each of the (\d+) lines", text
+    )
+    prose = re.sub(r"````\{exercise\}.*?^````$", "", text, flags=re.MULTILINE | re.DOTALL)
+    counted = sum(len(part.split()) for kind, part in read.cells(prose) if kind == "prose")
+    page = (blocks.ROOT / "nystrom_np" / "definition.py").read_text(encoding="utf-8")
+    code = [line for line in page.partition("# 1.")[2].splitlines() if line.strip() and not line.startswith(("@", "#"))]
+    assert int(words.replace(",", "")) == pytest.approx(counted, rel=0.1)
+    assert int(lines) == pytest.approx(len(code), rel=0.1)
+    assert int(minutes) == pytest.approx(counted / 120 + len(code) / 6, rel=0.1)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_to_the_explorer_name_settings_that_it_has(page: Path) -> None:
+    """A browser opens each of them in another test."""
+    config = NystromformerConfig.from_json_file(str(blocks.ROOT / "weights" / "masked-lm" / "config.json"))
+    allowed = {
+        "text": range(1, len(explorer.TEXTS) + 1),
+        "layer": range(1, config.num_hidden_layers + 1),
+        "head": range(1, config.num_attention_heads + 1),
+        "view": ("exact", "nystrom", "difference"),
+        "m": range(2, 65),
+        "steps": (*range(11), "exact"),
+        "masking": ("transformers", "original", "invariant"),
+        "token": range(64),
+    }
+    for link in re.findall(r"\(explore:([^)]*)\)", page.read_text(encoding="utf-8")):
+        for name, value in (part.split("=") for part in link.split("&")):
+            assert value in map(str, allowed[name]), link
 
 
 def test_boxes_have_formulas_alone() -> None:
@@ -196,16 +240,39 @@ def test_twins_are_measured_against_their_definitions() -> None:
     assert twins.restless({"f": {form: {"min": 1.0, "median": 1.0, "max": 1.6} for form in ("definition", "twin")}})
 
 
-def test_the_read_as_a_notebook() -> None:
-    """All of the page's code and prose, in order, in the format's required fields."""
-    text = read.PAGE.read_text(encoding="utf-8")
-    book = json.loads(read.notebook(text))
+@pytest.mark.parametrize("name", read.READS)
+def test_a_read_as_a_notebook(name: str) -> None:
+    """All of the page's code and prose, in order, in the format's required fields, with no link that leads nowhere."""
+    book = json.loads(read.notebook(name))
     assert (book["nbformat"], book["nbformat_minor"]) == (4, 5)
     code = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
-    assert [block.text.strip() for block in blocks.blocks_of(text) if block.language == "python"] == [
+    assert [block.text.strip() for block in blocks.blocks_of(read.page(name)) if block.language == "python"] == [
         cell for cell in code[1:] if not cell.startswith("show_source(")
     ]
     assert len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
+    for cell in book["cells"]:
+        if cell["cell_type"] == "markdown":
+            assert not re.search(r"\]\((?!https?:)|\{[\w:]+\}`|explore:|^\(faster-", cell["source"], re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", read.READS)
+def test_a_notebook_runs_from_top_to_bottom(name: str, tmp_path: Path) -> None:
+    """In a kernel, as its readers run it; a cell that raises is one that says so."""
+    pytest.importorskip("nbclient", reason="nbclient is not installed: pip install '.[docs]'")
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed: pip install '.[docs]'")
+    path = tmp_path / f"{name}.ipynb"
+    path.write_text(read.notebook(name), encoding="utf-8")
+    run = f"""import nbclient, nbformat
+book = nbformat.read({str(path)!r}, 4)
+nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
+nbformat.write(book, {str(path)!r})"""
+    command = [sys.executable, "-c", run]
+    environment = os.environ | {"PYTHONPATH": str(blocks.ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in cells)
 
 
 def test_bibtex_is_that_of_the_citation_file() -> None:

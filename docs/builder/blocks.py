@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DOCS", "ROOT", "Block", "blocks_of", "pages", "run_console", "run_python", "workplace"]
+__all__ = ["DOCS", "FENCE", "ROOT", "WITHIN", "Block", "blocks_of", "pages", "run_console", "run_python", "workplace"]
 
 DOCS = Path(__file__).resolve().parent.parent
 ROOT = DOCS.parent
 RUN = ("python", "console")
 """Languages of blocks that are run. A block that needs what not every machine has is marked ``# needs: network``."""
+WITHIN = ("exercise", "container")
+"""Directives whose text is Markdown with blocks of its own."""
 FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)\s*$", re.MULTILINE | re.DOTALL)
 RAISES = re.compile(r"#\s*raises\s+(\w+)\s*$")
 PUBLISHED = "uw-madison/"
@@ -46,13 +48,16 @@ def pages() -> list[Path]:
     return sorted(DOCS.glob("*.md"))
 
 
-def blocks_of(text: str) -> list[Block]:
-    """The fenced blocks of a Markdown text, in order."""
-    found = []
+def blocks_of(text: str, first: int = 1) -> list[Block]:
+    """The fenced blocks of a Markdown text, in order; those within an exercise or a container stand in its place."""
+    found: list[Block] = []
     for match in FENCE.finditer(text):
         language, _, argument = match["info"].strip().partition(" ")
-        line = text.count("\n", 0, match.start()) + 1
-        found.append(Block(language.strip("{}"), argument.strip(), match["body"], line))
+        line = text.count("\n", 0, match.start()) + first
+        if language.strip("{}") in WITHIN:
+            found += blocks_of(match["body"], line + 1)
+        else:
+            found.append(Block(language.strip("{}"), argument.strip(), match["body"], line))
     return found
 
 

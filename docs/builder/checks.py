@@ -25,6 +25,8 @@ LOADS = {
 }
 """Elements that make a browser fetch something, and the attribute that says what."""
 READ = "annotated.html"
+EXPLORED = {"text", "layer", "head", "view", "m", "steps", "masking", "token"}
+"""Settings that the explorer's address may have."""
 WITHOUT_CLAIMS = ("genindex.html", "py-modindex.html", "search.html")
 
 
@@ -112,6 +114,8 @@ def leads_somewhere(site: Path, pages: dict[str, Page], name: str, link: str) ->
         target /= "index.html"
     if not target.is_file():
         return False
+    if target.name == "explorer.html" and "=" in fragment:
+        return set(re.findall(r"(?:^|&)(\w+)=", fragment)) <= EXPLORED
     page = pages.get(target.relative_to(site.resolve()).as_posix())
     return page is None or not fragment or unquote(fragment) in page.ids
 

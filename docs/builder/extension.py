@@ -2,7 +2,6 @@
 
 import html
 import inspect
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -14,8 +13,11 @@ from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from docs.builder import blocks, diagram, pictures, sharing, sources, steps
+from docs.builder import blocks, columns, diagram, pictures, sharing, sketches, sources, steps
 from docs.builder.blocks import DOCS
+from docs.builder.gains import bars, gains, said_of
+from docs.builder.listing import listing, printed
+from docs.builder.read import READS
 from nystrom_np import explore, functional
 from tests.benchmarks import twins
 
@@ -43,13 +45,16 @@ class Python(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         code = "\n".join(self.content)
         block = blocks.Block("python", "", code, 0)
-        shown = [highlighted(code, "python", "run")]
+        wraps = self.env.docname in READS
+        shown = [listing(code, "run") if wraps else highlighted(code, "python", "run")]
         if block.needs:
             return shown
         namespace = self.env.temp_data.setdefault("namespace", {"__name__": "page"})
         with blocks.workplace(Path(WORK.name) / self.env.docname):
             output = blocks.run_python(code, namespace)
-        return shown + ([highlighted(output.rstrip("\n"), "text", "output")] if output.strip() else [])
+        if not output.strip():
+            return shown
+        return [*shown, printed(output) if wraps else highlighted(output.rstrip("\n"), "text", "output")]
 
 
 class Console(SphinxDirective):
@@ -77,17 +82,19 @@ class Source(SphinxDirective):
         name = self.arguments[0]
         code, place = sources.source_of(name, self.options.get("from", ""), self.options.get("to", ""))
         helpers = [sources.source_of(helper)[0] for helper in self.options.get("with", "").split()]
-        code = "\n\n\n".join([code, *helpers])
+        wraps = self.env.docname in READS
+        code = ("\n\n" if wraps else "\n\n\n").join([code, *helpers])
         module, _, short = name.rpartition(".")
         link = self.options.get("link") or sources.documented(name)
-        place = place.replace("_", r"\_")
-        said = f"{{py:obj}}`{name} <{link}>` · {place}"
+        place = (place.rpartition("/")[2] if wraps else place).replace("_", r"\_")
+        said = f"{{py:obj}}`{short if wraps else name} <{link}>` · {place}"
         if module in MARKED and short in sources.faster_names() and self.env.docname != sources.FASTER.stem:
             said += f" · [faster form](#faster-{short})"
         caption = nodes.container("", classes=["source-caption"])
         self.state.nested_parse(StringList([said]), self.content_offset, caption)
         kind = "twin" if module.startswith("nystrom_np.fast.") else "definition"
-        return [nodes.container("", caption, highlighted(code, "python", "source"), classes=["source", kind])]
+        shown = listing(code) if wraps else highlighted(code, "python", "source")
+        return [nodes.container("", caption, shown, classes=["source", kind])]
 
 
 class Gain(SphinxDirective):
@@ -96,10 +103,10 @@ class Gain(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        cases = gains()["cases"]
-        items = [f"- {gain(name, cases[name])}" for name in map(str.strip, self.content)]
         node = nodes.container("", classes=["gain"])
-        self.state.nested_parse(StringList(items), self.content_offset, node)
+        for name in map(str.strip, self.content):
+            self.state.nested_parse(StringList([said_of(name)]), self.content_offset, node)
+            node += nodes.raw("", bars(name), format="html")
         return [node]
 
 
@@ -124,29 +131,17 @@ class Gains(SphinxDirective):
         return [node]
 
 
-def gains() -> dict[str, Any]:
-    """The figures of the last measurement."""
-    return json.loads(twins.DOCS.read_text(encoding="utf-8"))
-
-
-def gain(name: str, case: dict[str, Any]) -> str:
-    """One figure in words."""
-    slow, fast = (case[form]["median"] for form in ("definition", "twin"))
-    quotient = round(slow / fast, 1)
-    if quotient > 1.0:
-        said = f"**{quotient:.1f} times as fast**"
-    else:
-        said = "**as fast**" if quotient == 1.0 else f"**takes {fast / slow:.1f} times as long**"
-    return f"`{name.partition(',')[0]}`, {case['given']}: {said}, {twins.said(fast)} for {twins.said(slow)}"
-
-
 class Proof(SphinxDirective):
     """The tests that prove what a page claims: what each says, and its code to unfold."""
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        return proofs([line.strip() for line in self.content if line.strip()])
+        found = proofs([line.strip() for line in self.content if line.strip()])
+        number = len(found) // 3
+        opened = f'<details class="proofs"><summary>Proved by {number} test{"s" if number > 1 else ""}</summary>'
+        edges = (nodes.raw("", part, format="html") for part in (opened, "</details>"))
+        return [nodes.container("", next(edges), *found, next(edges), classes=["proofs"])]
 
 
 def proofs(identities: list[str]) -> list[nodes.Node]:
@@ -156,7 +151,7 @@ def proofs(identities: list[str]) -> list[nodes.Node]:
         said, code = sources.test_source(identity)
         said = " ".join(said.split("\n\n")[0].replace("`", "").split())
         name = html.escape(f"tests/{identity}")
-        summary = f'<details class="proof"><summary>Proved by <code>{name}</code>'
+        summary = f'<details class="proof"><summary><code>{name}</code>'
         summary += f"<span>{html.escape(said)}</span></summary>" if said else "</summary>"
         found += [
             nodes.raw("", summary, format="html"),
@@ -164,6 +159,35 @@ def proofs(identities: list[str]) -> list[nodes.Node]:
             nodes.raw("", "</details>", format="html"),
         ]
     return found
+
+
+class Exercise(SphinxDirective):
+    """A question, and folded under it the answer, whose code is run; the first paragraph is the question."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        parsed = nodes.Element()
+        self.state.nested_parse(self.content, self.content_offset, parsed)
+        question, *answer = parsed.children
+        opened, asked, closed = '<details class="exercise"><summary>', "</summary>", "</details>"
+        edges = [nodes.raw("", part, format="html") for part in (opened, asked, closed)]
+        words = nodes.inline("", "", *question.children)
+        return [nodes.container("", edges[0], words, edges[1], *answer, edges[2], classes=["exercise"])]
+
+
+class Sketch(SphinxDirective):
+    """A drawing of boxes and arrows in the page's own colours; the directive's text is its caption."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        drawing = nodes.raw("", sketches.draw(self.arguments[0]), format="html")
+        text = nodes.Element()
+        self.state.nested_parse(self.content, self.content_offset, text)
+        caption = nodes.caption("", "", *text[0].children)
+        return [nodes.figure("", drawing, caption, classes=["sketch"])]
 
 
 class Picture(SphinxDirective):
@@ -176,7 +200,7 @@ class Picture(SphinxDirective):
         folder = DOCS / "_build" / "pictures"
         name = self.arguments[0]
         alt = pictures.draw(name, folder)
-        figure = nodes.figure(classes=["picture"])
+        figure = nodes.figure(classes=["picture", *(["broad"] if name in pictures.BROAD else [])])
         for theme in ("light", "dark"):
             for form in pictures.FORMS:
                 uri = f"/_build/pictures/{name}-{form}-{theme}.svg"
@@ -192,7 +216,7 @@ class Diagram(SphinxDirective):
     """The data flow of a model, with the shapes of a real run, as text in the page."""
 
     def run(self) -> list[nodes.Node]:
-        return [nodes.raw("", diagram.data_flow(), format="html")]
+        return [nodes.container("", nodes.raw("", diagram.data_flow(), format="html"), classes=["diagram"])]
 
 
 class Explorer(SphinxDirective):
@@ -356,6 +380,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "gains": Gains,
         "proof": Proof,
         "picture": Picture,
+        "exercise": Exercise,
+        "sketch": Sketch,
         "diagram": Diagram,
         "public-names": PublicNames,
         "explorer": Explorer,
@@ -365,6 +391,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_directive(name, directive)
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
+    app.connect("doctree-read", columns.lay_out)
     app.connect("html-page-context", lines_to_link_to)
     app.connect("html-page-context", described)
     app.connect("build-finished", write_excerpts)
@@ -373,6 +400,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", shapes_for_documentation)
     for script in ("katex/katex.min.js", "mathematics.js", "boxes.js"):
         app.add_js_file(script, loading_method="defer")
-    for style in ("katex/katex.min.css", "site.css"):
+    for style in ("katex/katex.min.css", "site.css", "read.css"):
         app.add_css_file(style)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

@@ -15,6 +15,7 @@ from docs.builder.blocks import DOCS, ROOT
 from nystrom_np import NystromformerConfig, NystromformerForMaskedLM, NystromformerModel, NystromformerTokenizer
 from nystrom_np.definition import project
 from nystrom_np.functional import (
+    gelu_new,
     initial_inverse,
     iterative_pinv,
     nystrom_attention_matrix,
@@ -23,11 +24,11 @@ from nystrom_np.functional import (
     svd_pinv,
 )
 
-__all__ = ["CHECKPOINT", "FORMS", "PICTURES", "TEXT", "draw"]
+__all__ = ["BROAD", "CHECKPOINT", "FORMS", "PICTURES", "TEXT", "draw"]
 
 CHECKPOINT = ROOT / "weights" / "masked-lm"
 TEXT = (
-    "The old library stood at the end of the street, and every morning the same man opened its heavy door. "
+    "The old library stood at the end of the [MASK], and every morning the same man opened its heavy door. "
     "He knew where each book was, who had written it and who had read it last. When it rained, people came in "
     "to stay dry, and many of them left with a story that they had not been looking for."
 )
@@ -298,6 +299,23 @@ def shrinking(theme: Theme) -> tuple[Any, str]:
     )
 
 
+def bend(theme: Theme) -> tuple[Any, str]:
+    """The activation between the two affine maps of a layer's second half."""
+    figure, axes = new_figure(1, 6.4, 3.4)
+    axis = axes[0, 0]
+    x = np.linspace(-4, 3, 200)
+    axis.plot(x, np.maximum(x, 0), color=theme["faint"], linestyle="--", label="max(x, 0)")
+    axis.plot(x, gelu_new(x), color=theme["lines"][0], label="gelu_new")
+    axis.set_xlabel("x")
+    axis.set_ylabel("act(x)")
+    axis.grid(True)
+    axis.legend(frameon=False)
+    return figure, (
+        f"The curve of gelu_new from -4 to 3: nearly 0 on the left, down to {gelu_new(x).min():.2f} left of 0, and "
+        "nearly x on the right, beside the corner of max(x, 0)."
+    )
+
+
 def benchmark_table() -> dict[str, list[tuple[int, float, float]]]:
     """Length, seconds and megabytes of attention alone, by form, as docs/benchmarks.md has them."""
     text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
@@ -345,4 +363,8 @@ PICTURES: dict[str, Callable[[Theme], tuple[Any, str]]] = {
     "convergence": convergence,
     "shrinking": shrinking,
     "cost": cost,
+    "bend": bend,
 }
+
+BROAD = {"attention", "convergence", "cost"}
+"""Pictures of more than one panel, which need the width of the page."""
