@@ -333,9 +333,9 @@
     const top = Float64Array.from(exact).sort()[Math.floor(0.995 * (exact.length - 1))] || 1;
     for (const [name, { title, a, rows, columns }] of Object.entries(all)) {
       const board = find(`[data-board="${name}"]`), own = a.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
-      board.parentElement.firstChild.textContent = `${title} · ${a.rows} × ${a.columns}`;
+      board.parentElement.firstChild.replaceChildren(title, element("span", { class: "x-size" }, ` · ${a.rows} × ${a.columns}`));
       board.setAttribute("aria-label", `${title}: ${a.rows} ${rows}s by ${a.columns} ${columns}s. Arrow keys go from cell to cell.`);
-      board.style.aspectRatio = "S" === name ? "1" : "";
+      board.style.aspectRatio = "SPA".includes(name) ? "1" : ""; // the others are as high and wide as these beside them
       paint(board.querySelector("canvas"), a, name === "S" && at.view !== "difference" ? top : own);
       const details = find(`details[data-table="${name}"]`);
       details.firstChild.textContent = `${title} as a table`;
