@@ -7,6 +7,7 @@ import os
 from typing import Any, ClassVar
 
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.files import also_called
 from nystrom_np.hub import local_folder, repository_options
 from nystrom_np.model import (
     NystromformerForMaskedLM,
@@ -49,6 +50,7 @@ class AutoConfig(_Auto):
     """
 
     @classmethod
+    @also_called("pretrained_model_name_or_path")
     def from_pretrained(cls, folder: Name, **options: Any) -> NystromformerConfig:
         """Read ``config.json``: see :meth:`nystrom_np.NystromformerConfig.from_pretrained`."""
         return NystromformerConfig.from_pretrained(folder, **_without_code(options))
@@ -69,6 +71,7 @@ class AutoTokenizer(_Auto):
     """
 
     @classmethod
+    @also_called("pretrained_model_name_or_path")
     def from_pretrained(cls, folder: Name, *, config: Any = None, **options: Any) -> NystromformerTokenizer:
         """Load a tokenizer: see :meth:`nystrom_np.NystromformerTokenizer.from_pretrained`.
 
@@ -110,6 +113,7 @@ class AutoModel(_Auto):
     """The class that this name stands for."""
 
     @classmethod
+    @also_called("pretrained_model_name_or_path")
     def from_pretrained(cls, folder: Name, **options: Any) -> Any:
         """Load a model of this kind, as the class does that the name stands for.
 

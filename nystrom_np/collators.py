@@ -16,10 +16,76 @@ import numpy as np
 from nystrom_np.tokenization import BatchEncoding, NystromformerTokenizer
 from nystrom_np.tokenization.options import check_tensors
 
-__all__ = ["DataCollatorForLanguageModeling", "DataCollatorForTokenClassification", "DataCollatorWithPadding"]
+__all__ = [
+    "DataCollatorForLanguageModeling",
+    "DataCollatorForTokenClassification",
+    "DataCollatorWithPadding",
+    "DefaultDataCollator",
+    "default_data_collator",
+]
 
 IGNORED = -100
 """The label of what has none."""
+
+
+def default_data_collator(
+    features: Sequence[Mapping[str, Any]], return_tensors: str | None = "np"
+) -> dict[str, np.ndarray]:
+    """Stack records whose values have one shape each.
+
+    Parameters
+    ----------
+    features : list of dict
+        ``label`` or ``label_ids`` in them becomes ``labels``. Texts and None are left out.
+    return_tensors : {"np"}
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Labels are int64 if the first is an integer, else float32.
+
+    Raises
+    ------
+    ValueError
+        If other tensors are asked for.
+
+    Examples
+    --------
+    >>> default_data_collator([{"input_ids": [2, 3], "label": 1}, {"input_ids": [2, 7], "label": 0}])["labels"]
+    array([1, 0])
+    """
+    if return_tensors != "np":
+        raise ValueError(f'return_tensors is "np", found {return_tensors!r}')
+    first, batch = features[0], dict[str, np.ndarray]()
+    for name in ("label", "label_ids"):
+        if first.get(name) is not None and not batch:
+            labels = np.asarray([one[name] for one in features])
+            batch["labels"] = labels.astype(np.int64 if labels.dtype.kind in "iu" else np.float32)
+    for name, value in first.items():
+        if name not in ("label", "label_ids") and value is not None and not isinstance(value, str):
+            batch[name] = np.asarray([one[name] for one in features])
+    return batch
+
+
+@dataclass
+class DefaultDataCollator:
+    """`default_data_collator` as an object.
+
+    Parameters
+    ----------
+    return_tensors : {"np"}
+
+    Examples
+    --------
+    >>> DefaultDataCollator()([{"a": [1, 2]}, {"a": [3, 4]}])["a"].shape
+    (2, 2)
+    """
+
+    return_tensors: str = "np"
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Make a batch: see `default_data_collator`."""
+        return default_data_collator(features, self.return_tensors)
 
 
 @dataclass

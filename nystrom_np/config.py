@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nystrom_np.activations import ACTIVATIONS
-from nystrom_np.files import read_json_object, replacing
+from nystrom_np.files import also_called, read_json_object, replacing
 from nystrom_np.hub import local_folder, repository_options
 
 __all__ = ["NystromformerConfig"]
@@ -313,6 +313,7 @@ class NystromformerConfig:
         return self.num_landmarks != self.segment_means_seq_len
 
     @classmethod
+    @also_called("pretrained_model_name_or_path")
     def from_pretrained(
         cls,
         folder: str | os.PathLike[str],
@@ -536,6 +537,7 @@ class NystromformerConfig:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
+    @also_called("save_directory")
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, architecture: str | None = None, dtype: str | None = None
     ) -> None:

@@ -4,13 +4,15 @@ import json
 import math
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "JSON_LINES",
+    "also_called",
     "check_link",
     "json_values",
     "parse_json_object",
@@ -24,6 +26,42 @@ __all__ = [
 
 JSON_LINES = (".jsonl", ".ndjson")
 """Suffixes of files in which each line is a JSON value."""
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def also_called(name: str) -> Callable[[Method], Method]:
+    """Let the first argument of a method, a folder, be given by the name that it has in transformers, too.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    callable
+        A decorator.
+
+    Examples
+    --------
+    >>> class Model:
+    ...     @also_called("save_directory")
+    ...     def save_pretrained(self, folder):
+    ...         return folder
+    >>> Model().save_pretrained(save_directory="here")
+    'here'
+    """
+
+    def decorated(method: Method) -> Method:
+        @wraps(method)
+        def call(owner: Any, *arguments: Any, **options: Any) -> Any:
+            if not arguments and name in options:
+                arguments = (options.pop(name),)
+            return method(owner, *arguments, **options)
+
+        return call  # type: ignore[return-value]
+
+    return decorated
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

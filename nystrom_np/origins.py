@@ -20,6 +20,11 @@ class FromFolder:
     _origin: Any = None
     """Where it came from, if it did; whether it is still the same is found out when it is pickled."""
 
+    @property
+    def name_or_path(self) -> str:
+        """The folder that it was read from; empty if it was made otherwise."""
+        return "" if self._origin is None else str(self._origin[0])
+
     def _from_folder(self) -> tuple[Any, ...] | None:
         """Return a function and its arguments that make the same again, as ``__reduce__`` does; or None."""
         raise NotImplementedError

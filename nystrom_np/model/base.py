@@ -14,6 +14,7 @@ from nystrom_np.array_module import Array, array_module_of, device_of, to_device
 from nystrom_np.checkpoint import load_checkpoint, save_checkpoint
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import using_threads
+from nystrom_np.files import also_called
 from nystrom_np.hub import repository_options
 from nystrom_np.model.changing import Embedding, IncompatibleKeys, replaced, resized, words_of
 from nystrom_np.model.inputs import Checks
@@ -60,6 +61,8 @@ class NystromformerPreTrainedModel(FromFolder):
 
     per_token: tuple[str, ...] = ("last_hidden_state", "hidden_states")
     """Fields of the output with an axis for the tokens."""
+    base_model_prefix = "nystromformer"
+    training = False
     choices = False
     """Whether an input is several sequences that belong together."""
 
@@ -88,6 +91,7 @@ class NystromformerPreTrainedModel(FromFolder):
         raise NotImplementedError
 
     @classmethod
+    @also_called("pretrained_model_name_or_path")
     def from_pretrained(
         cls,
         folder: str | os.PathLike[str] | None,
@@ -184,6 +188,7 @@ class NystromformerPreTrainedModel(FromFolder):
         model.to(device)
         return (model, loading_info(loaded)) if output_loading_info else model
 
+    @also_called("save_directory")
     def save_pretrained(self, folder: str | os.PathLike[str], variant: str | None = None, **options: Any) -> None:
         """Write ``config.json`` and ``model.safetensors``, which this package and transformers load.
 
@@ -244,6 +249,12 @@ class NystromformerPreTrainedModel(FromFolder):
         """Return the word embeddings: their ``weight`` is the model's own array."""
         return Embedding(self._parameters[words_of(self._parameters)])
 
+    def get_output_embeddings(self) -> Embedding | None:
+        """Return the decoder of the masked language model, the word embeddings where they are tied; None of others."""
+        decoder, words = "cls.predictions.decoder.weight", words_of(self._parameters)
+        has_decoder = any(name.startswith("cls.") for name in self._parameters)
+        return Embedding(self._parameters.get(decoder, self._parameters[words])) if has_decoder else None
+
     def set_input_embeddings(self, value: Any) -> None:
         """Set the word embeddings: an `Embedding`, or an array of their shape, which is copied.
 
@@ -298,9 +309,27 @@ class NystromformerPreTrainedModel(FromFolder):
         self._set(parameters)
         return self.get_input_embeddings()
 
-    def num_parameters(self) -> int:
-        """Return how many numbers the parameters hold."""
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """Return how many numbers the parameters hold: all can be trained, though not here."""
         return sum(int(value.size) for value in self._parameters.values())
+
+    def named_parameters(self) -> Iterator[tuple[str, Array]]:
+        """Yield the parameters with their state-dict names."""
+        yield from self._parameters.items()
+
+    def parameters(self) -> Iterator[Array]:
+        """Yield the parameters."""
+        yield from self._parameters.values()
+
+    @property
+    def base_model(self) -> Any:
+        """The model without its head; the model itself if it has none."""
+        return getattr(self, self.base_model_prefix, self)
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels the configuration has."""
+        return self.config.num_labels
 
     @property
     def dtype(self) -> np.dtype:

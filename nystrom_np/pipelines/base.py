@@ -12,6 +12,7 @@ import numpy as np
 
 from nystrom_np.array_module import to_numpy
 from nystrom_np.config import NystromformerConfig
+from nystrom_np.files import also_called
 from nystrom_np.functional import softmax
 from nystrom_np.model.prediction import batches, split, start_return
 from nystrom_np.tokenization import NystromformerTokenizer, whole_characters
@@ -181,6 +182,12 @@ class Pipeline(Generic[Options]):
 
     transform = predict
 
+    @property
+    def device(self) -> str:
+        """Where the model is."""
+        return str(self.model.device)
+
+    @also_called("save_directory")
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the model and the tokenizer into a folder, from which a pipeline can be made again.
 

@@ -4,4 +4,6 @@ from nystrom_np.tokenization.encoding import BatchEncoding
 from nystrom_np.tokenization.texts import whole_characters
 from nystrom_np.tokenization.tokenizer import NystromformerTokenizer
 
-__all__ = ["BatchEncoding", "NystromformerTokenizer", "whole_characters"]
+AlbertTokenizerFast = NystromformerTokenizer  # its name in transformers, whose Nyströmformer has ALBERT's tokenizer
+
+__all__ = ["AlbertTokenizerFast", "BatchEncoding", "NystromformerTokenizer", "whole_characters"]

@@ -139,6 +139,16 @@ class Sequences(Vocabulary):
         """
         return int(self.backend.num_special_tokens_to_add(pair))
 
+    @property
+    def max_len_single_sentence(self) -> int:
+        """The most tokens of a text, special tokens left out."""
+        return self.model_max_length - self.num_special_tokens_to_add()
+
+    @property
+    def max_len_sentences_pair(self) -> int:
+        """The most tokens of two texts, special tokens left out."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
+
     def truncate_sequences(
         self,
         ids: list[int],

@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nystrom_np.files import replacing, stand_in
+from nystrom_np.files import also_called, replacing, stand_in
 from nystrom_np.hub import local_folder, repository_options
 from nystrom_np.origins import FromFolder, check_content, content_digest
 from nystrom_np.tokenization.encoding import BatchEncoding, with_overflowing
@@ -44,6 +44,9 @@ SETTINGS: dict[str, Any] = {
     "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
 }
 """The attributes that a configuration may set, and what holds where it does not."""
+
+WITHOUT_EFFECT = ("do_lower_case", "remove_space", "keep_accents", "trust_remote_code", "legacy")
+"""What code gives that loads tokenizers of other kinds: ``tokenizer.json`` says it all, in transformers as well."""
 
 VALUES = (
     ("input_ids", attrgetter("ids"), None),
@@ -130,6 +133,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         backend.no_truncation()
 
     @classmethod
+    @also_called("pretrained_model_name_or_path")
     def from_pretrained(
         cls,
         folder: str | os.PathLike[str],
@@ -150,7 +154,8 @@ class NystromformerTokenizer(Sequences, FromFolder):
         **settings
             What to use instead of the configuration's value: a special token, or ``padding_side`` and its like. And
             ``revision``, ``cache_dir``, ``local_files_only``, ``token`` and ``force_download`` of a repository, and a
-            ``subfolder``: see :func:`nystrom_np.hub.local_folder`.
+            ``subfolder``: see :func:`nystrom_np.hub.local_folder`. Without effect, as there: ``do_lower_case`` and what
+            else ``tokenizer.json`` decides.
 
         Returns
         -------
@@ -198,6 +203,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         except BaseException as error:  # the library raises nothing more specific, and where it panics no Exception
             raise ValueError(f"{path} cannot be read by the tokenizers library: {error}") from error
         known = (*SETTINGS, *ALBERT_TOKENS, "additional_special_tokens")
+        settings = {name: value for name, value in settings.items() if name not in WITHOUT_EFFECT}
         for name in set(settings).difference(known):
             raise TypeError(f"a tokenizer has the settings {', '.join(known)}; found {name!r}")
         values, added = read_config(folder) | settings, backend.get_added_tokens_decoder()
@@ -230,13 +236,19 @@ class NystromformerTokenizer(Sequences, FromFolder):
             self._set(Lengths(None, None, NO_LIMIT))
             return {**vars(self), "backend": self.backend.to_str()}
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    @also_called("save_directory")
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``.
 
         Parameters
         ----------
         folder : path
             Made if it does not exist. Each file is replaced as a whole or not at all.
+
+        Returns
+        -------
+        tuple of str
+            The files.
 
         Notes
         -----
@@ -251,7 +263,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         >>> from tokenizers.models import WordLevel
         >>> tokenizer = NystromformerTokenizer(Tokenizer(WordLevel({"word": 0}, unk_token="word")))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     tokenizer.save_pretrained(folder)
+        ...     files = tokenizer.save_pretrained(folder)
         ...     NystromformerTokenizer.from_pretrained(folder).get_vocab()
         {'word': 0}
         """
@@ -261,13 +273,15 @@ class NystromformerTokenizer(Sequences, FromFolder):
         with _settings:
             self._set(Lengths(None, None, NO_LIMIT))
             backend = self._file or self.backend.to_str(pretty=True).encode()
-        for name, data in (
-            ("tokenizer.json", backend),
-            ("tokenizer_config.json", _to_json(self._described())),
-            ("special_tokens_map.json", _to_json(names)),
-        ):
+        files = {
+            "tokenizer.json": backend,
+            "tokenizer_config.json": _to_json(self._described()),
+            "special_tokens_map.json": _to_json(names),
+        }
+        for name, data in files.items():
             with replacing(folder / name) as temporary:
                 temporary.write_bytes(data)
+        return tuple(str(folder / name) for name in files)
 
     def _described(self) -> dict[str, Any]:
         """Return the configuration with the attributes that are no longer what it says."""
