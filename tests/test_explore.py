@@ -33,7 +33,6 @@ def scores(exploration: Exploration, mode: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(exploration.numbers, "<f2", np.prod(shape), mode["scores"]).reshape(shape).astype(float)
 
 
-@pytest.mark.slow  # every setting of a text is computed
 def test_scores_are_the_models(found: tuple[Any, NystromformerTokenizer, Exploration]) -> None:
     """Their softmax is that of queries and keys, for real keys, in each treatment of padding."""
     _, tokenizer, exploration = found
@@ -57,7 +56,6 @@ def test_scores_are_the_models(found: tuple[Any, NystromformerTokenizer, Explora
             np.testing.assert_allclose(softmax(stored[..., :real]), exact, rtol=0, atol=3e-3)
 
 
-@pytest.mark.slow  # every setting of a text is computed
 def test_guesses_are_the_models(found: tuple[Any, NystromformerTokenizer, Exploration]) -> None:
     """Of exact attention, and of every number of landmarks and of steps that a model can be told."""
     _, tokenizer, exploration = found
@@ -84,7 +82,6 @@ def test_guesses_are_the_models(found: tuple[Any, NystromformerTokenizer, Explor
             assert words[0] == tokenizer.convert_ids_to_tokens([int(best[0])])[0]
 
 
-@pytest.mark.slow  # every setting of a text is computed
 def test_texts_that_cannot_be_explored(found: tuple[Any, NystromformerTokenizer, Exploration], tmp_path: Path) -> None:
     model, tokenizer, exploration = found
     with pytest.raises(ValueError, match="there must be a text to explore; found none"):

@@ -9,14 +9,28 @@ import base64
 import copy
 import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nystrom_np.array_module import Array, move_like, to_numpy
-from nystrom_np.definition import encode, masked_lm, softmax
+from nystrom_np.activations import get_activation
+from nystrom_np.array_module import Array, get_array_module, move_like, to_numpy
+from nystrom_np.config import NystromformerConfig
+from nystrom_np.definition import (
+    depthwise_conv,
+    embeddings,
+    encoder_layer,
+    inverse,
+    layer_norm,
+    linear,
+    masked_lm,
+    nystrom_kernels,
+    project,
+    softmax,
+)
+from nystrom_np.fast.on_numpy.threads import parallel_map
 from nystrom_np.files import replacing
 from nystrom_np.model.inputs import default_positions
 from nystrom_np.model.parameters import tree
@@ -33,6 +47,8 @@ MOST_TOKENS = 128
 STEPS = (*range(11), None)
 """Steps of the inverse; None is the exact one."""
 GUESSES = 5
+TOGETHER = 8
+"""Numbers of landmarks that are handed out to the threads at a time."""
 
 
 class Exploration(NamedTuple):
@@ -102,9 +118,7 @@ def explore(
             reader = _Reader(model, ids[:kept], mask[:kept], masking)
             mode = {"masking": masking, "length": kept, "scores": _put(parts, reader.scores())}
             if at is not None:
-                settings = with_progress(list(_settings(kept)), progress, None)
-                found = [reader.guesses(tokenizer, at, setting) for setting in settings]
-                mode["guesses"] = _put(parts, _packed(found, words))
+                mode["guesses"] = _put(parts, _packed(reader.all_guesses(tokenizer, at, progress), words))
             modes.append(mode)
         tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(ids)]
         told.append({"text": text, "tokens": tokens, "real": sum(mask), "masked": at, "modes": modes})
@@ -194,10 +208,7 @@ class _Reader:
         self.parameters, body = tree(model.state_dict()), getattr(model, "nystromformer", model)
         self.like = body.state_dict()["embeddings.word_embeddings.weight"]
         self.body = self.parameters.get("nystromformer", self.parameters)
-        self.config, self.mask = (
-            self.changed(body.config, masking=masking, output_hidden_states=True),
-            np.array(mask, bool),
-        )
+        self.config, self.mask = self.changed(body.config, masking=masking), np.array(mask, bool)
         self.ids = move_like(np.array([ids]), self.like)
 
     @staticmethod
@@ -207,11 +218,15 @@ class _Reader:
         vars(config).update(fields)
         return config
 
-    def states(self, config: Any) -> list[Array]:
-        """Return what enters each layer, and what leaves the last."""
-        positions = default_positions(self.like, config, len(self.mask))
+    def embedded(self) -> tuple[Array, Array | None]:
+        """Return what enters the first layer, (1, L, D), and the mask of its keys."""
+        positions = default_positions(self.like, self.config, len(self.mask))
         mask = None if self.mask.all() else move_like(self.mask, self.like)[None, None, None]
-        return encode(self.body, config, self.ids, self.ids * 0, positions, mask)[0]
+        return embeddings(self.body["embeddings"], self.config, self.ids, self.ids * 0, positions), mask
+
+    def layers(self) -> list[Any]:
+        """Return the parameters of each layer."""
+        return [self.body["encoder"]["layer"][str(number)] for number in range(self.config.num_hidden_layers)]
 
     def scores(self) -> np.ndarray:
         """Return q kᵀ of every layer and head, (layers, H, L, L), each row less its largest score of a real token.
@@ -219,31 +234,81 @@ class _Reader:
         What is taken away cancels in every softmax, of landmarks too. Near 0, where weights are large, float16 is
         finest.
         """
+        x, mask = self.embedded()
         found = []
-        for layer, x in enumerate(self.states(self.config)[:-1]):
+        for layer, p in enumerate(self.layers()):
             query, key, _ = queries_and_keys(self.body, self.config, x, self.mask, layer)
             scores = to_numpy(query @ key.swapaxes(-1, -2))[0].astype(np.float64)
             found.append(scores - scores[..., self.mask].max(axis=-1, keepdims=True))
+            x, _ = encoder_layer(p, self.config, x, mask)
         return np.array(found).astype("<f2")
 
-    def guesses(self, tokenizer: NystromformerTokenizer, at: int, setting: dict[str, Any]) -> list[tuple[str, float]]:
-        """Return the likeliest tokens at a place, and their probabilities."""
-        config = self.changed(self.config, **setting)
-        logits = masked_lm(self.parameters, config, self.states(config)[-1][:, at : at + 1])
-        shares = to_numpy(softmax(logits))[0, 0]
-        best = np.argsort(-shares, kind="stable")[:GUESSES]
-        return [(str(tokenizer.convert_ids_to_tokens([int(token)])[0]), float(shares[token])) for token in best]
+    def all_guesses(
+        self, tokenizer: NystromformerTokenizer, at: int, progress: bool | None
+    ) -> Iterator[list[tuple[str, float]]]:
+        """Yield the guesses of exact attention, then of every number of landmarks with every inverse."""
+        counts = [len(self.mask), *range(2, len(self.mask))]
+        threads = None if isinstance(self.like, np.ndarray) else 1
+        for start in with_progress(range(0, len(counts), TOGETHER), progress, None):
+            some = counts[start : start + TOGETHER]
+            for found in parallel_map(lambda m: self.guesses(tokenizer, at, m), some, threads):
+                yield from found
+
+    def guesses(self, tokenizer: NystromformerTokenizer, at: int, m: int) -> list[list[tuple[str, float]]]:
+        """Return the likeliest tokens at a place, and their probabilities: with each inverse of m landmarks."""
+        length = len(self.mask)
+        config = self.changed(self.config, num_landmarks=m, segment_means_seq_len=length)
+        inverses = [] if m == length else [inverse(self.changed(config, **_method(steps))) for steps in STEPS]
+        x, mask = self.embedded()
+        *first, last = self.layers()
+        for p in first:
+            x = _layer(p, config, x, mask, inverses)
+        x = _layer(last, config, x, mask, inverses, slice(at, at + 1))
+        shares = to_numpy(softmax(masked_lm(self.parameters, config, x)))[:, 0]
+        found = []
+        for row in shares:
+            best = np.argsort(-row, kind="stable")[:GUESSES]
+            tokens = map(str, tokenizer.convert_ids_to_tokens(best.tolist()))
+            found.append([(token, float(row[i])) for token, i in zip(tokens, best, strict=True)])
+        return found
 
 
-def _settings(length: int) -> Iterator[dict[str, Any]]:
-    """Exact attention, then every number of landmarks with every number of steps."""
-    yield {"num_landmarks": length, "segment_means_seq_len": length}
-    for m in range(2, length):
-        for steps in STEPS:
-            inverse = (
-                {"pinv_method": "svd"} if steps is None else {"pinv_method": "iterative", "pinv_iterations": steps}
-            )
-            yield {"num_landmarks": m, "segment_means_seq_len": length, **inverse}
+def _method(steps: int | None) -> dict[str, Any]:
+    return {"pinv_method": "svd"} if steps is None else {"pinv_method": "iterative", "pinv_iterations": steps}
+
+
+def _layer(
+    p: Any,
+    config: NystromformerConfig,
+    x: Array,
+    mask: Array | None,
+    inverses: Sequence[Callable[[Array], Array]],
+    places: slice = slice(None),
+) -> Array:
+    """Run `definition.encoder_layer` for all inverses side by side: (1 or inverses, L, D) → (inverses, places, D).
+
+    What enters the first layer is the same for all. Each inverse sees its own matrix alone, as in a pass of its own;
+    of the last layer one place alone is asked for.
+    """
+    if not inverses:  # exact attention
+        return encoder_layer(p, config, x, mask)[0][:, places]
+    own, out = p["attention"]["self"], p["attention"]["output"]
+    query, key, value = project(own, config, x)
+    convolved = value
+    if config.masking == "original" and mask is not None:
+        query, key, convolved = (y * mask.swapaxes(-1, -2) for y in (query, key, value))
+    f, a, b = nystrom_kernels(query, key, config.num_landmarks, mask)
+    xp = get_array_module(x)
+    rows = range(len(inverses)) if len(a) > 1 else [0] * len(inverses)
+    z = xp.concatenate([pinv(a[row : row + 1]) for pinv, row in zip(inverses, rows, strict=True)])
+    context = f @ z @ (b @ value)
+    if "conv" in own:
+        context = context + depthwise_conv(convolved, own["conv"]["weight"])
+    context = xp.moveaxis(context, 1, 2).reshape(len(inverses), *x.shape[1:])[:, places]
+    x = layer_norm(linear(context, **out["dense"]) + x[:, places], **out["LayerNorm"], eps=config.layer_norm_eps)
+    hidden = get_activation(config.hidden_act)(linear(x, **p["intermediate"]["dense"]))
+    y = linear(hidden, **p["output"]["dense"]) + x
+    return layer_norm(y, **p["output"]["LayerNorm"], eps=config.layer_norm_eps)
 
 
 def _masked_place(model: Any, tokenizer: NystromformerTokenizer, ids: Sequence[int]) -> int | None:
