@@ -255,3 +255,28 @@ def test_a_trace_whose_metadata_are_damaged(
         with pytest.raises(ValueError, match=r"trace\.safetensors") as caught:
             load_trace(path, model)
         assert "\n" not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------ tokens that are added
+
+
+def test_many_tokens_are_added_in_one_call(folder: Path) -> None:
+    """One by one they would take minutes: the library looks at all of them again after each."""
+    tokens = {str(number): {"content": f"t{number}"} for number in range(6_000)}
+    more = [f"<{number}>" for number in range(2_000)]
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"added_tokens_decoder": tokens, "additional_special_tokens": more})
+    )
+    tokenizer = NystromformerTokenizer.from_pretrained(folder)
+    assert tokenizer.tokenize("t5999<1999>") == ["t5999", "<1999>"]
+    mixed = {number: {**token, "special": int(number) % 2 == 0} for number, token in tokens.items()}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": mixed}))
+    with pytest.raises(ValueError, match="added_tokens_decoder goes 6000 times from special tokens"):
+        NystromformerTokenizer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("index", [1.5, True, None, "7", [1]])
+def test_an_added_token_whose_id_is_no_number(index: object, folder: Path) -> None:
+    (folder / "added_tokens.json").write_text(json.dumps({"<a>": index}))
+    with pytest.raises(ValueError, match=r"added_tokens\.json maps tokens to ids, found .* for '<a>'"):
+        NystromformerTokenizer.from_pretrained(folder)

@@ -1,6 +1,8 @@
 """The tokens beside the vocabulary: the special ones, and those that files or users add."""
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,9 @@ ALBERT_TOKENS = {
 
 NAMELESS = ("additional_special_tokens", "extra_special_tokens")
 """Where further special tokens are; newer files have the second."""
+
+MOST_RUNS = 1000
+"""Of special tokens, and of others, among those added: each takes as long as all tokens before it."""
 
 
 def _named(name: str, meaning: str) -> tuple[Any, Any]:
@@ -247,6 +252,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     if "added_tokens_decoder" in config:
         return config
     config |= names
+    for token, index in tokens.items():
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise ValueError(f"added_tokens.json maps tokens to ids, found {index!r:.80} for {token!r:.80}")
     special = {content(token) for name in (*ALBERT_TOKENS, *NAMELESS) for token in listed(config.get(name))}
     added = {
         index: {"content": token, "special": token in special, "normalized": token not in special}
@@ -280,7 +288,7 @@ def _added_token(entry: Any) -> "AddedToken":
     from tokenizers import AddedToken
 
     if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise ValueError(f"a token is an object with content and flags, found {entry!r}")
+        raise ValueError(f"a token is an object with content and flags, found {entry!r:.200}")
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
     return AddedToken(entry["content"], **({"special": True} | {f: bool(entry[f]) for f in flags if f in entry}))
 
@@ -291,42 +299,42 @@ def add_tokens(backend: "Tokenizer", config: dict[str, Any], stored_pad: str | N
     The flags in ``added_tokens_decoder`` win over those in ``tokenizer.json``, which win over those of a
     special token's own entry.
     """
-    for _, described in _in_order(config.get("added_tokens_decoder") or {}):
-        token = _added_token(described)
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    described = [_added_token(entry) for _, entry in _in_order(config.get("added_tokens_decoder") or {})]
+    runs = [list(run) for _, run in groupby(described, attrgetter("special"))]
+    if len(runs) > MOST_RUNS:  # after each call the library looks at all tokens again
+        raise ValueError(f"added_tokens_decoder goes {len(runs)} times from special tokens to others or back")
+    for run in runs:
+        (backend.add_special_tokens if run[0].special else backend.add_tokens)(run)
     defaults: dict[str, str | None] = {
         name: token if backend.token_to_id(token) is not None else None for name, token in ALBERT_TOKENS.items()
     }
     if defaults["pad_token"] is None or config.get("tokenizer_class") == "PreTrainedTokenizerFast":
         defaults["pad_token"] = stored_pad or defaults["pad_token"]
-    special: dict[str, str | None] = {}
-    for name, default in defaults.items():
-        entry = config.get(name, default)
-        special[name] = None if entry is None else _add_special(backend, name, entry)
+    named = {name: config.get(name, default) for name, default in defaults.items()}
+    tokens = {name: None if entry is None else _special(name, entry) for name, entry in named.items()}
+    nameless: list[Any] = []
     for name in NAMELESS:
         more = config.get(name) or []
         if not isinstance(more, list | dict) or (isinstance(more, dict) and name == NAMELESS[0]):
-            raise ValueError(f"{name} is a list, found {more!r}")
-        for entry in listed(more):
-            _add_special(backend, name, entry)
-    return special
+            raise ValueError(f"{name} is a list, found {more!r:.200}")
+        nameless += [_special(name, entry) for entry in listed(more)]
+    known = {token.content for token in backend.get_added_tokens_decoder().values()}
+    new = {token.content: token for token in reversed([*filter(None, tokens.values()), *nameless])}  # the first counts
+    backend.add_special_tokens([token for token in reversed(new.values()) if token.content not in known])
+    return {name: token and token.content for name, token in tokens.items()}
 
 
-def _add_special(backend: "Tokenizer", name: str, entry: object) -> str:
+def _special(name: str, entry: object) -> Any:
     if isinstance(entry, str):
         # As in ALBERT, [MASK] takes the space before it.
-        token = _added_token({"content": entry, "lstrip": name == "mask_token", "normalized": False})
-    elif isinstance(entry, dict):
-        token = _added_token(entry)
-    else:
-        raise ValueError(f"{name} is a str or an object with content and flags, found {entry!r}")
-    if token.content not in [known.content for known in backend.get_added_tokens_decoder().values()]:
-        backend.add_special_tokens([token])
-    return str(token.content)
+        return _added_token({"content": entry, "lstrip": name == "mask_token", "normalized": False})
+    if isinstance(entry, dict):
+        return _added_token(entry)
+    raise ValueError(f"{name} is a str or an object with content and flags, found {entry!r:.200}")
 
 
 def _in_order(added: Any) -> list[tuple[int, Any]]:
     try:
-        return sorted((int(index), token) for index, token in added.items())
+        return sorted(((int(index), token) for index, token in added.items()), key=itemgetter(0))
     except (AttributeError, ValueError) as error:
-        raise ValueError(f"added_tokens_decoder maps ids to tokens, found {added!r}: {error}") from error
+        raise ValueError(f"added_tokens_decoder maps ids to tokens, found {added!r:.200}: {error!s:.200}") from error
