@@ -43,7 +43,7 @@ def page(browser: Any) -> Any:
     context.close()
 
 
-@pytest.mark.parametrize("name", READS[:1])
+@pytest.mark.parametrize("name", READS)
 def test_code_takes_a_third_at_most(page: Any, site: Path, name: str) -> None:
     """Of the read's height at 1280 px, folded answers and proofs aside."""
     page.goto((site / f"{name}.html").as_uri())
