@@ -28,6 +28,7 @@ def line(plain: str, shown: str) -> str:
     if found:
         shown, hidden = found["code"], found["hash"].replace('<span class="c1">', "")
         note = f'<span class="note"><span class="hash">{hidden}</span>{found["note"]}</span>'
+    shown = shown.replace('<span class="p">(</span>', '<span class="p">(</span><wbr>')  # where a phone may break it
     code = f'<span class="code">{shown}</span>' if shown.strip() or not note else ""
     kind = "line" if plain.strip() else "line blank"
     return f'<span class="{kind}" style="--indent: {indent}ch">{code}{note}</span>'
