@@ -120,8 +120,8 @@ class SequenceClassifierOutput(_LogitsRecord):
     ----------
     loss : array, (), optional
         The loss that the problem type names, if there were labels.
-    logits : array, (B, num_labels)
-        A score for each label.
+    logits : array, (B, C)
+        A score for each of C labels.
     hidden_states, attentions : tuple of arrays, optional
         As in `BaseModelOutput`.
     """
@@ -148,7 +148,7 @@ class TokenClassifierOutput(_LogitsRecord):
     ----------
     loss : array, (), optional
         The cross-entropy, if there were labels.
-    logits : array, (B, L, num_labels)
+    logits : array, (B, L, C)
         A score for each label at each position.
     hidden_states, attentions : tuple of arrays, optional
         As in `BaseModelOutput`.
