@@ -513,3 +513,15 @@ def test_the_module_is_the_command() -> None:
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("nystrom-np: ")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("argument", [b"caf\xe9 is good", b"\xff\xfe", b"good \xed\xa0\x80"])
+@pytest.mark.parametrize("command", ["text-classification", "token-classification", "feature-extraction"])
+def test_arguments_that_are_no_utf8(command: str, argument: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python gives each undecodable byte as half of a character; it is answered as U+FFFD is."""
+    half = argument.decode("utf-8", "surrogateescape")
+    answers = []
+    for text in (half, "".join("\ufffd" if "\udc80" <= letter <= "\udcff" else letter for letter in half)):
+        assert cli.main([command, text, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert answers[0] == answers[1]

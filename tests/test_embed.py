@@ -708,3 +708,13 @@ def test_what_fits_is_not_said_to_be_cut(length: int, checkpoints: Path, tmp_pat
     assert len(tokens(text).input_ids) == length + 2
     (tmp_path / "lines.txt").write_text(f"{text}\nb\n")
     embed(tmp_path / "lines.txt", tmp_path / "out.npy", checkpoints / "masked-lm-dense")
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\udce9", "\\ud83d\\udc4d"])
+def test_half_of_a_character_in_json(half: str, checkpoints: Path, tmp_path: Path) -> None:
+    """Of two that belong together comes the character, of any other U+FFFD."""
+    whole = "👍" if len(half) > 6 else "\ufffd"
+    for name, text in (("half", f'"a {half} b"\n{{"text": "{half}"}}\n'), ("whole", f'"a {whole} b"\n"{whole}"\n')):
+        (tmp_path / f"{name}.jsonl").write_text(text)
+        embed(tmp_path / f"{name}.jsonl", tmp_path / f"{name}.npy", checkpoints / "masked-lm-dense")
+    np.testing.assert_array_equal(np.load(tmp_path / "half.npy"), np.load(tmp_path / "whole.npy"))
