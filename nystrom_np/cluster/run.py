@@ -1,5 +1,6 @@
 """A run: the plan made or found, and the shards that are missing handed out, to a Dask cluster or to this process."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from nystrom_np.text_vectors import POOLING, TextVectors
 
 __all__ = ["Corpus", "embed_corpus"]
 
+SECONDS_BETWEEN_COUNTS = 1.0
 TRIES = 10
 """How often a task is given to Dask again after Dask has given it up, which it does when it has lost some workers."""
 
@@ -249,6 +251,14 @@ def _on_dask(client: Any, function: Callable[[Any], Any], items: Iterable[Any]) 
     distributed = needed("distributed", "a cluster")
     waiting, under_way, given_up = iter(items), dict[Any, Any](), Counter[str]()
     finished = distributed.as_completed()
+    asked, known = -math.inf, 0
+
+    def threads() -> int:
+        """The threads of all workers, which come and go. To ask each time would take longer than a small task."""
+        nonlocal asked, known
+        if time.monotonic() - asked > SECONDS_BETWEEN_COUNTS:
+            asked, known = time.monotonic(), sum(client.nthreads().values())
+        return known
 
     def submit(item: Any) -> None:
         future = client.submit(function, item, pure=False)
@@ -256,8 +266,7 @@ def _on_dask(client: Any, function: Callable[[Any], Any], items: Iterable[Any]) 
         finished.add(future)
 
     def submit_more() -> None:
-        room = 2 + 2 * sum(client.nthreads().values()) - len(under_way)
-        for item in islice(waiting, max(0, room)):
+        for item in islice(waiting, max(0, 2 + 2 * threads() - len(under_way))):
             submit(item)
 
     try:
