@@ -260,6 +260,18 @@ def test_parquet_has_ids_and_texts(sources: list[Path], model: Path, tmp_path: P
     assert table["vector"].type.list_size == 32
 
 
+def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: Any) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    store = run.Store(str(tmp_path / "out"))
+    assert store.create("plan.json", b"one")
+    assert not store.create("plan.json", b"other")
+    assert store.read("plan.json") == b"one"
+    assert store.sizes() == {"plan.json": 3}
+
+
 def test_nothing_to_do(model: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b"")
     made = embed_corpus(tmp_path / "empty.txt", tmp_path / "out", model)

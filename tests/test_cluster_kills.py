@@ -219,7 +219,9 @@ def test_files_that_fsspec_reaches(form: str, checkpoints: Path, tmp_path: Path)
         memory.pipe_file(f"/corpus/{source.name}", source.read_bytes())
     asked: dict[str, Any] = {"model": model, "format": form, "lines_per_shard": 32}
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as local,
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as local,
         distributed.Client(local) as client,
     ):
         made = embed_corpus("memory://corpus/*", "memory://vectors", **asked, client=client)

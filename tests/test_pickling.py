@@ -2,8 +2,11 @@
 
 import copy
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,3 +210,20 @@ def test_pipelines(weights: Path) -> None:
     assert size < 1_500
     assert other.digest() == make.digest()
     assert np.array_equal(other.vectors(other.encodings(["A dog."])), make.vectors(make.encodings(["A dog."])))
+
+
+@pytest.mark.slow
+def test_ray_data_maps_a_pipeline(tmp_path: Path) -> None:
+    """The script of the page on clusters, with the labels that the pipeline gives alone."""
+    pytest.importorskip("ray.data", reason="needs Ray, which is in no extra: pip install 'ray[data]'")
+    import pyarrow.parquet as parquet
+
+    root = Path(__file__).resolve().parent.parent
+    texts = ["A wonderful film, full of life.", "A dull and lifeless story."] * 20
+    (tmp_path / "corpus.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    command = [sys.executable, "docs/examples/ray_data.py", str(tmp_path / "corpus.jsonl"), str(tmp_path / "labels")]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run(command, check=True, capture_output=True, timeout=200, cwd=root, env=environment)
+    rows = parquet.read_table(tmp_path / "labels").to_pylist()
+    expected = [one["label"] for one in pipeline("text-classification")(texts)]
+    assert sorted((row["text"], row["label"]) for row in rows) == sorted(zip(texts, expected, strict=True))

@@ -112,7 +112,9 @@ def _cluster(options: argparse.Namespace) -> Iterator[Any]:
             yield client
         return
     with (
-        distributed.LocalCluster(n_workers=options.workers, threads_per_worker=1, dashboard_address=None) as local,
+        distributed.LocalCluster(
+            n_workers=options.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as local,
         distributed.Client(local) as client,
     ):
         yield client

@@ -41,7 +41,7 @@ def open_vectors(folder: str | os.PathLike[str]) -> Any:
     ...     np.asarray(open_vectors(f"{folder}/vectors")).size == made.rows * made.width
     True
     """
-    store = Store(absolute(folder))
+    store = Store(os.fspath(folder))
     plan = read_plan(store)
     if plan is None:
         raise FileNotFoundError(f"there is no plan.json in {folder}: the folder of embed_corpus is expected")
@@ -57,7 +57,7 @@ def open_vectors(folder: str | os.PathLike[str]) -> Any:
     if not chunks:
         return da.zeros((0, plan.width), dtype)
     return da.map_blocks(
-        _block, store.url, names, chunks=(chunks, (plan.width,)), dtype=dtype, meta=np.empty((0, 0), dtype)
+        _block, absolute(folder), names, chunks=(chunks, (plan.width,)), dtype=dtype, meta=np.empty((0, 0), dtype)
     )
 
 

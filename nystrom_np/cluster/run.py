@@ -146,9 +146,9 @@ def embed_corpus(
         "format": format,
         "lines per shard": int(lines_per_shard),
     }
-    store = Store(absolute(output))
+    store = Store(os.fspath(output))
     plan = _agreed(store, settings, width, names, partial(scan, field=field, lines_per_shard=lines_per_shard), engine)
-    job = Job(store.url, settings, field, model, device, tuple(sorted(config_overrides.items())))
+    job = Job(absolute(output), settings, field, model, device, tuple(sorted(config_overrides.items())))
     kept = _make_missing(store, plan, shard, engine, partial(make_shard, job), progress)
     missing = len(plan.shards) - len(_done(store, plan))
     if not missing:

@@ -177,7 +177,7 @@ class Store:
             temporary = self.folder / f".{name}.{uuid.uuid4().hex}"
             try:
                 _write_to_disk(temporary, content)
-                os.link(temporary, self.folder / name)  # which fails if there is a file, where a rename replaces it
+                _name_anew(temporary, self.folder / name)
             finally:
                 temporary.unlink(missing_ok=True)
         except FileExistsError:
@@ -188,6 +188,18 @@ class Store:
         """Remove the temporary files of processes that were killed while they wrote."""
         for path in [] if self.folder is None else self.folder.glob(".part-*"):
             path.unlink(missing_ok=True)
+
+
+def _name_anew(temporary: Path, path: Path) -> None:
+    """Give a file a name that none has."""
+    try:
+        os.link(temporary, path)  # which fails if there is a file, where a rename replaces it
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if path.exists():
+            raise FileExistsError(f"{path} exists already") from None
+        temporary.rename(path)
 
 
 def _write_to_disk(path: Path, content: bytes) -> None:
