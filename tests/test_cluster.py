@@ -15,7 +15,7 @@ from nystrom_np import cli
 from nystrom_np.cluster import embed_corpus, open_vectors, plan, run
 from nystrom_np.embed import embed
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* texts were cut to:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.* texts? were cut to:UserWarning")
 
 EXTRA = "needs the extra cluster: pip install 'nystrom_np[cluster]'"
 LINES, PER_SHARD = 300, 32
@@ -81,7 +81,8 @@ def assert_whole(folder: Path, expected: np.ndarray) -> None:
 
 
 def test_one_process_gives_what_embed_gives(sources: list[Path], model: Path, tmp_path: Path) -> None:
-    made = embed_corpus(sources, tmp_path / "out", model, lines_per_shard=PER_SHARD)
+    with pytest.warns(UserWarning, match="^2 texts were cut to the length that the model takes"):
+        made = embed_corpus(sources, tmp_path / "out", model, lines_per_shard=PER_SHARD)
     assert made == (str(tmp_path / "out"), 450, 32, 10 + 5, 0, 0)
     assert_whole(tmp_path / "out", of_each_file(sources, model))
     entry = json.loads((tmp_path / "out" / "part-000012.json").read_text())
@@ -93,6 +94,7 @@ def test_one_process_gives_what_embed_gives(sources: list[Path], model: Path, tm
         == (source.name, *shard[2:4])
     )
     assert (entry["digest"], entry["model"], entry["pooling"]) == (shard.digest, agreed.settings["model"], "mean")
+    assert (entry["texts cut"], json.loads((tmp_path / "out" / "part-000000.json").read_text())["texts cut"]) == (0, 1)
     assert sources[1].read_bytes()[shard.start : shard.stop].count(b"\n") == 32
 
 

@@ -19,7 +19,10 @@ from tests.test_cluster import EXTRA, assert_whole, of_each_file, together, writ
 
 distributed = pytest.importorskip("distributed", reason=EXTRA)
 psutil = pytest.importorskip("psutil", reason=EXTRA)
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here"),
+    pytest.mark.filterwarnings("ignore:.* texts? were cut to:UserWarning"),
+]
 
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "error", "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
 """Dask gives a task up as soon as it has lost one worker: then it has to be given to it again."""

@@ -3,6 +3,7 @@
 import math
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -110,6 +111,11 @@ def embed_corpus(
         If an argument is wrong, a line is not a text (all are read before anything is computed), or a package of the
         extra is missing.
 
+    Warns
+    -----
+    UserWarning
+        If texts were cut, how many of those that this call made vectors of.
+
     Notes
     -----
     The folder has ``plan.json``, and for each shard ``part-000000.npy`` and, written after it, its entry in the
@@ -149,10 +155,12 @@ def embed_corpus(
     store = Store(os.fspath(output))
     plan = _agreed(store, settings, width, names, partial(scan, field=field, lines_per_shard=lines_per_shard), engine)
     job = Job(absolute(output), settings, field, model, device, tuple(sorted(config_overrides.items())))
-    kept = _make_missing(store, plan, shard, engine, partial(make_shard, job), progress)
+    kept, cut = _make_missing(store, plan, shard, engine, partial(make_shard, job), progress)
     missing = len(plan.shards) - len(_done(store, plan))
     if not missing:
         store.remove_leftovers()
+    if cut:
+        warnings.warn(f"{cut:,} texts were cut to the length that the model takes", stacklevel=2)
     return Corpus(store.url, plan.rows, width, len(plan.shards), kept, missing)
 
 
@@ -221,23 +229,23 @@ def _make_missing(
     plan: Plan,
     slot: tuple[int, int],
     engine: Engine,
-    make: Callable[[Any], int],
+    make: Callable[[Any], tuple[int, int]],
     progress: bool | None,
-) -> int:
-    """Make the shards of a slot that are not there; return how many were."""
+) -> tuple[int, int]:
+    """Make the shards of a slot that are not there; return how many were, and how many texts were cut."""
     done, (i, n) = _done(store, plan), slot
     mine = [(number, source, shard) for number, source, shard in plan.shards if number % n == i - 1]
     todo = [
         (plan.name(number), source._replace(shards=[]), shard) for number, source, shard in mine if number not in done
     ]
-    began, tokens = time.monotonic(), 0
+    began, tokens, cut = time.monotonic(), 0, 0
     lines = sum(shard.lines for _, _, shard in mine)
     with progress_bar(progress, lines, initial=lines - sum(shard.lines for _, _, shard in todo), unit=" lines") as bar:
-        for (_, _, shard), count in engine(make, todo):
-            tokens += count
+        for (_, _, shard), (count, shortened) in engine(make, todo):
+            tokens, cut = tokens + count, cut + shortened
             bar.set_postfix_str(f"{tokens / (time.monotonic() - began):,.0f} tokens/s", refresh=False)
             bar.update(shard.lines)
-    return len(mine) - len(todo)
+    return len(mine) - len(todo), cut
 
 
 def _here(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:

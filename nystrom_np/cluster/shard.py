@@ -56,7 +56,7 @@ def versions() -> str:
     return f"nystrom_np {__version__}, NumPy {np.__version__}"
 
 
-def make_shard(job: Job, task: tuple[str, Source, Shard]) -> int:
+def make_shard(job: Job, task: tuple[str, Source, Shard]) -> tuple[int, int]:
     r"""Make a shard's file, and then its entry in the manifest, which says that the file is there and whole.
 
     Parameters
@@ -67,8 +67,10 @@ def make_shard(job: Job, task: tuple[str, Source, Shard]) -> int:
 
     Returns
     -------
-    int
-        How many tokens it has.
+    tokens : int
+        How many it has.
+    cut : int
+        How many of its texts were longer than the model takes.
 
     Raises
     ------
@@ -91,12 +93,13 @@ def make_shard(job: Job, task: tuple[str, Source, Shard]) -> int:
         raise OSError(f"a worker has {versions()}; the run began with {job.settings['versions']}")
     found = _lines_of(source.name, shard, job.field)
     make = _vectors_of(job)
-    vectors, tokens = np.empty((shard.lines, make.width), make.model.dtype), 0
-    begin = 0
-    for encodings in beside(make.encodings(window.texts) for window in found):
+    vectors = np.empty((shard.lines, make.width), make.model.dtype)
+    begin = tokens = cut = 0
+    for encodings, shortened in beside(make.cut(window.texts) for window in found):
         vectors[begin : begin + len(encodings)] = make.vectors(encodings)
         begin += len(encodings)
         tokens += sum(len(row["input_ids"]) for row in encodings)
+        cut += shortened
     entry = {
         "file": name,
         "source": source.name,
@@ -104,13 +107,14 @@ def make_shard(job: Job, task: tuple[str, Source, Shard]) -> int:
         "lines": shard.lines,
         "digest": shard.digest,
         "tokens": tokens,
+        "texts cut": cut,
         "threads": thread_count(),
         **job.settings,
     }
     store = Store(job.output)
     store.write(name, WRITERS[job.settings["format"]](vectors, found))
     store.write(f"{name.partition('.')[0]}.json", json.dumps(entry, indent=2, ensure_ascii=False).encode())
-    return tokens
+    return tokens, cut
 
 
 def _lines_of(name: str, shard: Shard, field: str) -> list[Window]:
