@@ -1,6 +1,7 @@
 """Build the site: ``python -m docs``. Fetches KaTeX, runs and draws what the pages say, checks what came out."""
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m docs", description=__doc__)
     parser.add_argument("--out", type=Path, default=DOCS / "_build" / "site", help="folder for the site")
     out = parser.parse_args(arguments).out
+    os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")  # of the clusters that a page begins and ends
     from sphinx.cmd.build import build_main
 
     work = DOCS / "_build"
