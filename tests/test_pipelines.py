@@ -255,7 +255,7 @@ def test_wrong_options(task: Any, options: dict[str, Any], error: type[Exception
         ("fill-mask", ["Paris"], ValueError, r"the text has no \[MASK\]: 'Paris'"),
         ("text-classification", [["a", 5]], ValueError, "an input must have text; found int 5"),
         ("text-classification", [{"pair": "a"}], ValueError, r"an input must have text; found \['pair'\]"),
-        ("token-classification", [None], TypeError, "an input must be a str; found NoneType None"),
+        ("token-classification", [None], TypeError, "an input must be a str; found None"),
         ("question-answering", ["Who?"], ValueError, "an input must have question and context; found str 'Who\\?'"),
         ("question-answering", ["Who?", "", "x"], TypeError, "several inputs not in a list"),
         ("question-answering", [{"question": "Who?"}], ValueError, r"found \['question'\]"),

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from nystrom_np import NystromformerConfig, NystromformerModel, trace_file
 from nystrom_np.checkpoint import CheckpointError, read_shards
 from nystrom_np.convert import _copy_tokenizer
+from nystrom_np.pipelines import pipeline
 from nystrom_np.pipelines.question_answering import spans
 from nystrom_np.tokenization import NystromformerTokenizer
 from nystrom_np.torch_archive import load_archive
@@ -280,3 +281,18 @@ def test_an_added_token_whose_id_is_no_number(index: object, folder: Path) -> No
     (folder / "added_tokens.json").write_text(json.dumps({"<a>": index}))
     with pytest.raises(ValueError, match=r"added_tokens\.json maps tokens to ids, found .* for '<a>'"):
         NystromformerTokenizer.from_pretrained(folder)
+
+
+# ------------------------------------------------------------------------------------------------ inputs that are deep
+
+
+def test_inputs_that_are_nested_too_deeply_to_be_shown(weights: Path) -> None:
+    deep: Any = "a"
+    for _ in range(10**5):
+        deep = [deep]
+    tokenizer = NystromformerTokenizer.from_pretrained(weights / "masked-lm")
+    with pytest.raises(TypeError, match="found list, nested too deeply"):
+        tokenizer([deep])
+    for task in ("fill-mask", "text-classification", "question-answering", "multiple-choice"):
+        with pytest.raises((TypeError, ValueError), match="nested too deeply"):
+            list(pipeline(task)(iter([deep])))

@@ -90,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (OSError, ValueError, TypeError, IndexError, MemoryError) as error:
             complain(error)
             return WRONG
+        except RecursionError:
+            complain("what was given is nested too deeply")
+            return WRONG
         finally:
             settled()
 

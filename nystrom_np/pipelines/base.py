@@ -16,6 +16,7 @@ from nystrom_np.files import also_called
 from nystrom_np.functional import softmax
 from nystrom_np.model.prediction import batches, split, start_return
 from nystrom_np.tokenization import NystromformerTokenizer, whole_characters
+from nystrom_np.tokenization.texts import kind
 
 __all__ = ["Pipeline", "PipelineException", "PipelineOptions", "trained_length"]
 
@@ -361,7 +362,7 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 def check_text(name: str, value: Any) -> str:
     """Return a text that must be one, without halves of characters, so that places in it are those of tokens."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str; found {type(value).__name__} {value!r:.60}")
+        raise TypeError(f"{name} must be a str; found {kind(value)}")
     return whole_characters(value)
 
 
@@ -379,5 +380,5 @@ def check_item(item: Any, names: Sequence[str]) -> list[Any]:
 
 def wrong(item: Any, names: Sequence[str]) -> NoReturn:
     """Say what an input looks like."""
-    found = sorted(map(str, item)) if isinstance(item, Mapping) else f"{type(item).__name__} {item!r:.60}"
+    found = sorted(map(str, item)) if isinstance(item, Mapping) else kind(item)
     raise ValueError(f"an input must have {' and '.join(names)}; found {found}")

@@ -97,4 +97,7 @@ def _words(words: Any, name: str) -> list[str]:
 
 def kind(value: object) -> str:
     """Say what a value is, for an error message."""
-    return "None" if value is None else f"{type(value).__name__} {value!r}"[:80]
+    try:
+        return "None" if value is None else f"{type(value).__name__} {value!r}"[:80]
+    except RecursionError:
+        return f"{type(value).__name__}, nested too deeply"

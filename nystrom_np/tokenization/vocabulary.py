@@ -159,10 +159,17 @@ class Vocabulary(SpecialTokens):
 
         Raises
         ------
+        TypeError
+            If a token is not a str.
         ValueError
             If a token is not in the vocabulary and there is no unknown token.
         """
-        return self._id(tokens) if isinstance(tokens, str) else [self._id(token) for token in tokens]
+        if isinstance(tokens, str):
+            return self._id(tokens)
+        given = list(tokens)
+        if wrong := [token for token in given if not isinstance(token, str)]:
+            raise TypeError(f"a token is a str, found {kind(wrong[0])}")
+        return [self._id(token) for token in given]
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
         """Return the text of a sequence of tokens.
