@@ -59,7 +59,7 @@ def test_attributes_of_a_model(head: str) -> None:
     model = cls.from_pretrained(WEIGHTS / head)
     assert model.num_labels == len(model.config.id2label)
     assert model.base_model is model.nystromformer is model.nystromformer.base_model
-    assert model.base_model_prefix == "nystromformer"
+    assert (model.base_model_prefix, model.config_class) == ("nystromformer", type(model.config))
     assert model.training is False
     assert dict(model.named_parameters()) == model.state_dict()
     assert sum(value.size for value in model.parameters()) == model.num_parameters(only_trainable=True)
@@ -100,3 +100,25 @@ def test_a_pipeline_made_of_its_class(tmp_path: Path) -> None:
     assert (classify.device, classify.task) == ("cpu", "text-classification")
     classify.save_pretrained(save_directory=tmp_path)
     assert pipeline("text-classification", str(tmp_path))("A joy.") == classify("A joy.")
+
+
+@pytest.mark.parametrize(
+    ("options", "ids"),
+    [
+        ({"max_length": 8, "pad_to_max_length": True}, [2, 7, 40, 102, 3, 0, 0, 0]),
+        ({"max_length": 4, "pad_to_max_length": True}, [2, 7, 40, 3]),
+        ({"max_length": 4, "pad_to_max_length": True, "truncation": False}, [2, 7, 40, 102, 3]),
+        ({"pad_to_max_length": True}, [2, 7, 40, 102, 3]),
+        ({"max_length": 4, "pad_to_max_length": False}, [2, 7, 40, 3]),
+        ({"max_length": 8, "pad_to_max_length": True, "padding": True}, [2, 7, 40, 102, 3]),
+        ({"max_length": 4, "truncation_strategy": "only_first", "padding": True}, [2, 7, 40, 3]),
+        ({"max_length": 4, "truncation_strategy": "do_not_truncate", "padding": True}, [2, 7, 40, 102, 3]),
+        ({"max_length": 4, "truncation_strategy": "only_first", "truncation": False}, [2, 7, 40, 102, 3]),
+    ],
+)
+def test_options_under_the_names_of_transformers_2(options: dict[str, Any], ids: list[int]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(WEIGHTS / "masked-lm")
+    with pytest.warns(UserWarning, match="is an older name: use (padding=.max_length.|truncation)"):
+        assert tokenizer.encode_plus("a b c", **options).input_ids == ids
+    with pytest.warns(UserWarning, match="is an older name"):
+        assert tokenizer.encode("a b c", **options) == tokenizer("a b c", **options).input_ids == ids

@@ -62,6 +62,7 @@ class NystromformerPreTrainedModel(FromFolder):
     per_token: tuple[str, ...] = ("last_hidden_state", "hidden_states")
     """Fields of the output with an axis for the tokens."""
     base_model_prefix = "nystromformer"
+    config_class = NystromformerConfig
     training = False
     choices = False
     """Whether an input is several sequences that belong together."""

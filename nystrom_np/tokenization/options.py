@@ -1,5 +1,6 @@
 """The options of a tokenizer's call in one table, and what each may be."""
 
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -71,14 +72,26 @@ class CallOptions:
 
 
 OPTIONS = tuple(field.name for field in fields(CallOptions))
+OLDER = {"truncation_strategy": "truncation", "pad_to_max_length": 'padding="max_length"'}
+"""What options were called before transformers 3."""
 
 
 def options_of(named: dict[str, Any], *first: Any) -> CallOptions:
-    """Return the options that are given: the first in their order, the others by name."""
+    """Return the options that are given: the first in their order, the others by name, which may be older ones."""
+    older = {name: named.pop(name) for name in OLDER if name in named} if named else {}
     for name in named:
         if name not in OPTIONS:
             raise TypeError(f"a tokenizer's call has the options {', '.join(OPTIONS)}; found {name!r}")
-    return CallOptions(*first, **named)
+    options = CallOptions(*first, **named)
+    for name, value in older.items():
+        warnings.warn(f"{name} is an older name: use {OLDER[name]}", stacklevel=4)
+        if name == "truncation_strategy" and options.truncation is None:
+            options.truncation = value
+        elif name == "pad_to_max_length" and value and options.padding is False:
+            if options.truncation is None:
+                options.truncation = options.max_length is not None  # as without padding
+            options.padding = "longest" if options.max_length is None else "max_length"
+    return options
 
 
 class Lengths(NamedTuple):
