@@ -21,7 +21,7 @@ from nystrom_np.fast.on_numpy.threads import one_blas_thread, parallel_map, row_
 from nystrom_np.fast.skip import attention_with_skip
 from nystrom_np.shapes import Float, Integer, Shaped
 
-__all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention", "shared_linear"]
+__all__ = ["embeddings", "encode", "encoder_layer", "masked_lm", "project", "self_attention"]
 
 ROWS_PER_BLOCK = 2048
 """Token positions that a thread takes through a row-wise step at a time: the more, the less often the weights are

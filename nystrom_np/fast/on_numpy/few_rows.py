@@ -16,7 +16,7 @@ from nystrom_np.config import NystromformerConfig
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
 from nystrom_np.shapes import Float
 
-__all__ = ["after_attention", "are_few", "are_worth_threads", "project"]
+__all__ = ["project"]
 
 FEW_ROWS = 96
 """With more rows sharing them is as fast, and needs fewer handovers."""
