@@ -21,6 +21,20 @@ def lay_out(app: Sphinx, doctree: nodes.document) -> None:
             section.children = list(ideas(section))
             for child in section.children:
                 child.parent = section
+        for formula in list(doctree.findall(nodes.math)):
+            keep_together(formula)
+
+
+def keep_together(formula: nodes.math) -> None:
+    """Put the full stop or comma behind a formula in one span with it: it would else begin a line of its own."""
+    siblings = formula.parent.children
+    place = siblings.index(formula)
+    after = siblings[place + 1] if place + 1 < len(siblings) else None
+    if isinstance(after, nodes.Text) and after.astext()[0] in ".,:;)":
+        mark, rest = after.astext()[0], after.astext()[1:]
+        together = nodes.inline("", "", formula.copy(), nodes.Text(mark), classes=["together"])
+        together[0] += nodes.Text(formula.astext())
+        formula.parent[place : place + 2] = [together, nodes.Text(rest)] if rest else [together]
 
 
 def ideas(section: nodes.section) -> Iterator[nodes.Node]:

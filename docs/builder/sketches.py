@@ -123,7 +123,7 @@ def convolution() -> Drawing:
 def residual() -> Drawing:
     """The two halves of a layer, and the two ways around them."""
     parts, y = [words(4, 55, "x", "start")], 30
-    halves = (("attention", "+ convolution", "linear"), ("linear", "gelu_new", "linear"))
+    halves = (("attention +", "convolution", "linear"), ("linear", "gelu_new", "linear"))
     for number, steps in enumerate(halves):
         left = 24 + 232 * number
         said = [words(left + 58, y + 18 + 18 * row, step) for row, step in enumerate(steps)]
