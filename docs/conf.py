@@ -20,7 +20,7 @@ extensions = [
     "sphinx_copybutton",
     "docs.builder.extension",
 ]
-exclude_patterns = ["_build/**", "builder/**"]
+exclude_patterns = ["_build/**", "_templates/**", "builder/**"]
 myst_enable_extensions = ["dollarmath", "deflist", "attrs_inline"]
 myst_fence_as_directive = ["python", "console"]
 myst_heading_anchors = 4
@@ -37,6 +37,7 @@ napoleon_use_param = False
 add_module_names = False
 python_maximum_signature_line_length = 88
 
+templates_path = ["_templates"]
 html_theme = "furo"
 templates_path = ["_templates"]
 # The reads' text takes the place of the list of contents, which is therefore on the left.

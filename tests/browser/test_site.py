@@ -27,6 +27,10 @@ def test_the_search_shows_excerpts_from_disk(page: Any, site: Path) -> None:
     page.wait_for_function("document.querySelectorAll('#search-results p.context').length >= 5")
     found = page.locator("#search-results p.context").all_text_contents()
     assert sum("landmark" in text for text in found) >= 5
+    page.fill('.search-again input[name="q"]', "iterates")  # the page has a field of its own
+    page.press('.search-again input[name="q"]', "Enter")
+    page.wait_for_url("**/search.html?q=iterates")
+    page.wait_for_selector("#search-results p.context")
 
 
 def test_code_is_copied_by_keyboard(page: Any, site: Path) -> None:
