@@ -452,6 +452,8 @@ def test_padding_may_hold_anything_where_the_table_has_one_row():
 def test_nothing_but_padding_needs_no_position():
     model = build(BODY, masking="invariant", num_hidden_layers=1, max_position_embeddings=1)
     assert not model(token_ids(2, 5), attention_mask=np.zeros((2, 5))).last_hidden_state.any()
+    vectors = np.ones((2, 5, model.config.hidden_size))
+    assert not model(inputs_embeds=vectors, attention_mask=np.zeros((2, 5))).last_hidden_state.any()
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
