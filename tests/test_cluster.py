@@ -252,6 +252,21 @@ def test_without_the_extra(
     assert_whole(tmp_path / "out", of_each_file(sources[:1], model))
 
 
+def test_processes_that_cannot_be_started(
+    sources: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says which option asked for them, and what Dask said."""
+    distributed = pytest.importorskip("distributed", reason=EXTRA)
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    assert cli.main(["embed", str(sources[0]), "--output", "out/", "--workers", "2"]) == 2
+    said = capsys.readouterr().err
+    assert said == "nystrom-np: --workers 2: the processes could not be started: Nanny failed to start.\n"
+
+
 def test_parquet_has_ids_and_texts(sources: list[Path], model: Path, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet", reason=EXTRA)
     embed_corpus(sources, tmp_path / "out", model, format="parquet", lines_per_shard=PER_SHARD)

@@ -111,10 +111,11 @@ def _cluster(options: argparse.Namespace) -> Iterator[Any]:
         with distributed.Client(options.scheduler) as client:
             yield client
         return
-    with (
-        distributed.LocalCluster(
+    try:
+        local = distributed.LocalCluster(
             n_workers=options.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
-        ) as local,
-        distributed.Client(local) as client,
-    ):
+        )
+    except RuntimeError as error:  # a process of Dask's that cannot begin
+        raise OSError(f"--workers {options.workers}: the processes could not be started: {error}") from error
+    with local, distributed.Client(local) as client:
         yield client
