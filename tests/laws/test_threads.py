@@ -1,5 +1,7 @@
 """Threads: results in order, exceptions unchanged, and BLAS left as it was found."""
 
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +140,24 @@ def test_buffers_of_ufuncs() -> None:
         with pytest.raises(ZeroDivisionError):
             parallel_map(lambda x: 1 // x, items, threads=2)
         assert np.getbufsize() == before
+
+
+AT_THE_END = """
+import threading, time
+from nystrom_np.fast.on_numpy.threads import parallel_map, using_threads
+
+def late():
+    threading.main_thread().join()  # then no executor takes anything any more
+    with using_threads(3):
+        print(parallel_map(abs, [-1, -2, -3]))
+
+threading.Thread(target=late).start()
+"""
+
+
+def test_when_no_thread_can_be_had() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_THE_END], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[1, 2, 3]\n", "")
 
 
 def test_nothing_runs_on_after_an_exception() -> None:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
 
@@ -225,8 +225,9 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
     with _blas_threads.limited(), _short_buffers():
         try:
             # in a copy of this thread's context: numpy.errstate, for one, holds there too
-            for lock in at_work:
-                _helpers.submit(copy_context().run, assist, lock)
+            with suppress(RuntimeError):  # no more threads can be had, as when the process ends: this one does it all
+                for lock in at_work:
+                    _helpers.submit(copy_context().run, assist, lock)
             work()
             finish()
         finally:  # also after an interrupt of the first time
