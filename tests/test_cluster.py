@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from nystrom_np import cli
 from nystrom_np.cluster import embed_corpus, open_vectors, plan, run
+from nystrom_np.cluster import store as cluster_store
 from nystrom_np.embed import embed
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* texts? were cut to:UserWarning")
@@ -203,6 +205,9 @@ def test_wrong_arguments(sources: list[Path], model: Path, tmp_path: Path) -> No
     ]:
         with pytest.raises(ValueError, match=message):
             embed_corpus(**{"sources": sources, "output": tmp_path / "out", "model": model, **changed})
+    for wrong in (3, (1, 2, 3), ("1", "2")):
+        with pytest.raises(ValueError, match=r"shard must be \(i, n\) with 1 ≤ i ≤ n; found "):
+            unwrap(embed_corpus)(sources, tmp_path / "out", model, shard=wrong)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*gone\.txt"):
         embed_corpus(tmp_path / "gone.txt", tmp_path / "out", model)
     assert not (tmp_path / "out").exists()
@@ -287,6 +292,28 @@ def test_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not store.create("plan.json", b"other")
     assert store.read("plan.json") == b"one"
     assert store.sizes() == {"plan.json": 3}
+
+
+def test_a_shard_that_another_process_has_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, write = run.Store(str(tmp_path)), cluster_store._write_to_disk
+
+    def overtaken(path: Path, content: bytes) -> None:
+        write(path, content)
+        (tmp_path / "part-000000.npy").write_bytes(b"of the other")
+        store.remove_leftovers()
+
+    monkeypatch.setattr(cluster_store, "_write_to_disk", overtaken)
+    store.write("part-000000.npy", b"mine")
+    assert store.sizes() == {"part-000000.npy": 12}
+    (tmp_path / "part-000000.npy").unlink()
+    monkeypatch.setattr(cluster_store, "_write_to_disk", lambda path, _: path.unlink())
+    with pytest.raises(FileNotFoundError):
+        store.write("part-000000.npy", b"mine")
+
+
+def test_a_changed_field_may_be_a_dictionary(sources: list[Path], model: Path, tmp_path: Path) -> None:
+    asked = {"sources": sources[1:], "model": model, "id2label": {0: "no", 1: "yes"}}
+    assert embed_corpus(**asked, output=tmp_path / "out").rows == 150
 
 
 def test_nothing_to_do(model: Path, tmp_path: Path) -> None:

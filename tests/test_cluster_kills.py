@@ -199,8 +199,10 @@ class Fatal:
 
 def test_what_kills_every_worker_is_given_up(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "TRIES", 1)
-    with distributed.Client(cluster.address) as client, pytest.raises(OSError, match="workers died again and again"):
-        list(run._on_dask(client, Fatal(), [3]))
+    with distributed.Client(cluster.address, set_as_default=False) as client:
+        assert list(run._on_dask(client, Fatal(), [4])) == [(4, 4)]
+        with pytest.raises(OSError, match="workers died again and again"):
+            list(run._on_dask(client, Fatal(), [3]))
 
 
 def test_workers_of_this_machine(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

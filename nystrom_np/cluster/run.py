@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from nystrom_np import text_vectors
 from nystrom_np.cluster.plan import FORMATS, Plan, Source, read_plan, scan, write_plan
-from nystrom_np.cluster.shard import Job, make_shard, versions
+from nystrom_np.cluster.shard import Job, Overrides, make_shard, versions
 from nystrom_np.cluster.store import Store, absolute, expanded, needed, stamp_of
 from nystrom_np.pipelines.base import check_choice, check_count
 from nystrom_np.progress import progress_bar
@@ -154,7 +154,7 @@ def embed_corpus(
     }
     store = Store(os.fspath(output))
     plan = _agreed(store, settings, width, names, partial(scan, field=field, lines_per_shard=lines_per_shard), engine)
-    job = Job(absolute(output), settings, field, model, device, tuple(sorted(config_overrides.items())))
+    job = Job(absolute(output), settings, field, model, device, Overrides(config_overrides))
     kept, cut = _make_missing(store, plan, shard, engine, partial(make_shard, job), progress)
     missing = len(plan.shards) - len(_done(store, plan))
     if not missing:
@@ -164,15 +164,16 @@ def embed_corpus(
     return Corpus(store.url, plan.rows, width, len(plan.shards), kept, missing)
 
 
-def _check(names: list[str], pooling: str, form: str, shard: tuple[int, int], lines_per_shard: int) -> None:
+def _check(names: list[str], pooling: str, form: str, shard: Any, lines_per_shard: int) -> None:
     check_choice("pooling", pooling, POOLING)
     check_choice("format", form, FORMATS)
     check_count("lines_per_shard", lines_per_shard)
     if not names:
         raise ValueError("there are no sources: one file or more are expected")
-    i, n = shard
-    if not (isinstance(i, int) and isinstance(n, int) and 1 <= i <= n):
-        raise ValueError(f"shard must be (i, n) with 1 ≤ i ≤ n; found {shard!r}")
+    match shard:
+        case (int(i), int(n)) if 1 <= i <= n:
+            return
+    raise ValueError(f"shard must be (i, n) with 1 ≤ i ≤ n; found {shard!r}")
 
 
 def _settings(model: Any, pooling: str, dtype: str, overrides: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -258,7 +259,7 @@ def _on_dask(client: Any, function: Callable[[Any], Any], items: Iterable[Any]) 
     """The engine of a Dask cluster: a few tasks for each thread of it are under way at a time."""
     distributed = needed("distributed", "a cluster")
     waiting, under_way, given_up = iter(items), dict[Any, Any](), Counter[str]()
-    finished = distributed.as_completed()
+    finished = distributed.as_completed(loop=client.loop)  # of this client, which need not be the default one
     asked, known = -math.inf, 0
 
     def threads() -> int:

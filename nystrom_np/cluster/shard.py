@@ -13,7 +13,20 @@ from nystrom_np.fast.on_numpy.threads import thread_count
 from nystrom_np.text_vectors import TextVectors, Window, beside, windows
 from nystrom_np.tokenization import whole_characters
 
-__all__ = ["Job", "make_shard", "versions"]
+__all__ = ["Job", "Overrides", "make_shard", "versions"]
+
+
+class Overrides(dict[str, Any]):
+    """Fields of the configuration and their values, as the key of a model: the values may be dictionaries themselves.
+
+    Examples
+    --------
+    >>> hash(Overrides(id2label={0: "no"})) == hash(Overrides(id2label={0: "yes"}))  # they are told apart by ==
+    True
+    """
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self))
 
 
 class Job(NamedTuple):
@@ -31,8 +44,7 @@ class Job(NamedTuple):
         A folder or a name, the same on every machine.
     device : str
         Where a worker computes.
-    overrides : tuple
-        Pairs of fields of the configuration and their values.
+    overrides : Overrides
     """
 
     output: str
@@ -40,7 +52,7 @@ class Job(NamedTuple):
     field: str
     model: str | None
     device: str
-    overrides: tuple[tuple[str, Any], ...]
+    overrides: Overrides
 
 
 def versions() -> str:
@@ -136,11 +148,9 @@ def _vectors_of(job: Job) -> TextVectors:
 
 
 @lru_cache(maxsize=2)
-def _loaded(
-    model: str | None, digest: str, pooling: str, dtype: str, device: str, overrides: tuple[tuple[str, Any], ...]
-) -> TextVectors:
+def _loaded(model: str | None, digest: str, pooling: str, dtype: str, device: str, overrides: Overrides) -> TextVectors:
     """Load a model once in a process; it must be the one that the plan was made with."""
-    make = TextVectors.of(model, pooling, dtype, device, dict(overrides))
+    make = TextVectors.of(model, pooling, dtype, device, overrides)
     if make.digest() != digest:
         raise OSError(f"{model} is not, on a worker, the model that the run began with")
     return make

@@ -164,8 +164,12 @@ class Store:
             self.system.pipe_file(f"{self.root}/{name}", content)
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(self.folder / name) as temporary:
-            _write_to_disk(temporary, content)
+        try:
+            with replacing(self.folder / name) as temporary:
+                _write_to_disk(temporary, content)
+        except FileNotFoundError:  # another process that made the same was faster, and took this for a leftover
+            if not (self.folder / name).exists():
+                raise
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file whole, unless there is one of that name: then return False."""
