@@ -12,6 +12,7 @@ import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nystrom_np import NystromformerForMaskedLM
 from nystrom_np.fast.on_numpy import threads as module
 from nystrom_np.fast.on_numpy.threads import (
     one_blas_thread,
@@ -21,6 +22,7 @@ from nystrom_np.fast.on_numpy.threads import (
     using_threads,
 )
 from tests.laws.tools import cases
+from tests.models import small_config
 
 
 def blas_threads() -> list[int]:
@@ -293,3 +295,19 @@ def test_row_blocks() -> None:
         assert row_blocks(100, 256) == [slice(0, 50), slice(50, 100)]
         assert row_blocks(600, 256) == [slice(0, 150), slice(150, 300), slice(300, 450), slice(450, 600)]
         assert row_blocks(1, 256) == [slice(0, 1)]
+
+
+def test_blas_is_held_to_one_thread_in_all_of_a_forward_pass() -> None:
+    """Also in a head's products of few rows: threads of BLAS would go on waiting when the next pass has begun."""
+    found: list[int] = []
+
+    def act(x: np.ndarray) -> np.ndarray:
+        found.extend(blas_threads())
+        return x
+
+    config = small_config(hidden_act=act)
+    model = NystromformerForMaskedLM(config)
+    with using_threads(2):
+        model(np.ones((1, 5), np.int64))
+    assert len(found) == (config.num_hidden_layers + 1) * len(blas_threads())
+    assert set(found) == {1}

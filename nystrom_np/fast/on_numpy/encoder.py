@@ -249,8 +249,9 @@ def masked_lm(p: Parameters, config: NystromformerConfig, x: Float[Array, "batch
     def transform(x: Array, out: Array) -> None:
         affine(p["transform"]["dense"], x, finish, out=out)
 
-    (transformed,) = map_rows(transform, x, width=config.hidden_size)
-    return shared_linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])
+    with one_blas_thread():
+        (transformed,) = map_rows(transform, x, width=config.hidden_size)
+        return shared_linear(transformed, words if config.tie_word_embeddings else p["decoder"]["weight"], p["bias"])
 
 
 def shared_linear(
