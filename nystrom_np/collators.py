@@ -47,7 +47,8 @@ def default_data_collator(
     Raises
     ------
     ValueError
-        If other tensors are asked for.
+        If other tensors are asked for, there is no record, one lacks a value of the first, or values have different
+        shapes or are no numbers.
 
     Examples
     --------
@@ -56,15 +57,30 @@ def default_data_collator(
     """
     if return_tensors != "np":
         raise ValueError(f'return_tensors is "np", found {return_tensors!r}')
+    if not features:
+        raise ValueError("features must be one record or more; found none")
     first, batch = features[0], dict[str, np.ndarray]()
     for name in ("label", "label_ids"):
         if first.get(name) is not None and not batch:
-            labels = np.asarray([one[name] for one in features])
+            labels = _stacked(features, name)
             batch["labels"] = labels.astype(np.int64 if labels.dtype.kind in "iu" else np.float32)
     for name, value in first.items():
         if name not in ("label", "label_ids") and value is not None and not isinstance(value, str):
-            batch[name] = np.asarray([one[name] for one in features])
+            batch[name] = _stacked(features, name)
     return batch
+
+
+def _stacked(features: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
+    """One array of a value of all records."""
+    if any(one.get(name) is None for one in features):
+        raise ValueError(f"every record must have {name!r}, as the first has")
+    try:
+        array = np.asarray([one[name] for one in features])
+    except ValueError:
+        raise ValueError(f"{name!r} must have one shape in all records") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name!r} must be numbers; found {features[0][name]!r:.80}")
+    return array
 
 
 @dataclass

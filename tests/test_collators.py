@@ -81,3 +81,18 @@ def test_what_a_collator_needs(tokenizer: Any) -> None:
         collators.DataCollatorForLanguageModeling(tokenizer)
     batch = collators.DataCollatorForLanguageModeling(tokenizer, mlm=False)([[2, 3], [2, 7, 3]])
     assert batch.labels.tolist() == [[2, 3, -100], [2, 7, 3]]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([], "features must be one record or more; found none"),
+        ([{"a": [1, 2]}, {"a": [1]}], "'a' must have one shape in all records"),
+        ([{"a": 1}, {"b": 2}], "every record must have 'a', as the first has"),
+        ([{"label": 1}, {"label": None}], "every record must have 'label', as the first has"),
+        ([{"label": "x"}], "'label' must be numbers; found 'x'"),
+    ],
+)
+def test_records_that_cannot_be_stacked(features: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        collators.default_data_collator(features)
