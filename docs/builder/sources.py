@@ -36,6 +36,7 @@ FASTER = DOCS / "faster.md"
 
 PROOFS_OF_PAGES_WRITTEN_ELSEWHERE = {
     "benchmarks": ("benchmarks/test_benchmarks.py::test_the_page_is_written",),
+    "benchmarks-short": ("benchmarks/test_benchmarks.py::test_the_page_of_short_inputs",),
 }
 """Pages that a command writes cannot name the tests of that command themselves."""
 

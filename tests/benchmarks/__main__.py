@@ -22,7 +22,7 @@ from typing import Any
 from nystrom_np.array_module import DeviceError, array_module_of
 from nystrom_np.fast.on_numpy.threads import thread_count
 from tests.benchmarks.attention import ROOT, Mismatch
-from tests.benchmarks.cases import FULL, QUICK, Bench, Unmeasured, clear, on_cpu, on_gpu
+from tests.benchmarks.cases import FULL, QUICK, SHORT_INPUTS, Bench, Unmeasured, clear, on_cpu, on_gpu
 from tests.benchmarks.machine import machine, versions
 from tests.benchmarks.plots import draw_plots
 from tests.benchmarks.report import document
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plots = []
     if options.docs is not None and "lengths" in results["cases"].get("attention", {}):
         plots = draw_plots(results["cases"]["attention"], options.docs / "images")
-    page = document(results, plots)
+    page = document(results, plots, options.short)
     if options.docs is not None:
-        write(options.docs / "benchmarks.md", page)
+        write(options.docs / ("benchmarks-short.md" if options.short else "benchmarks.md"), page)
     if not options.precision:
         print(page)
     return 1 if any("error" in case for case in cases) else 0
@@ -67,6 +67,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     names = sorted({*on_cpu(), *on_gpu()})
     parser.add_argument("--case", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
+    parser.add_argument(
+        "--short", action="store_true", help="only short inputs and pipelines; with --docs on a page of their own"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store all figures, after each case")
     parser.add_argument("--resume", action="store_true", help="keep the cases that FILE has, measure the others")
     parser.add_argument("--quick", action="store_true", help="tiny models, one run each: tries the machinery")
@@ -89,11 +92,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=DOCS,
         metavar="FOLDER",
-        help="write benchmarks.md and its plots, into docs/ by default",
+        help="write benchmarks.md, or benchmarks-short.md, and its plots, into docs/ by default",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=PRECISIONS, help="of a GPU; all, one process each, by default")
     options = parser.parse_args(arguments)
+    if options.short:
+        options.case = list(SHORT_INPUTS)
     if options.rivals is None:
         options.rivals = [] if options.quick else list(NAMES)
     if options.device != "cpu":

@@ -110,13 +110,16 @@ MODELS = {
         f"dense-{length}": ModelCase(f"B=1, L={length}, dense", (length,), rounds=21, rounds_compiled=21, rivals=SHORT)
         for length in (8, 16, 32, 64)
     },
-    "dense-128": ModelCase("B=1, L=128, dense", (128,), rounds=11, rounds_compiled=9),
+    "dense-128": ModelCase("B=1, L=128, dense", (128,), rounds=21, rounds_compiled=9),
     "dense-512": ModelCase("B=1, L=512, dense", (512,), rounds=9, rounds_compiled=7, explained=True),
     "short": ModelCase("32 texts of 5 to 40 tokens, dense", tuple(5 + 7 * n % 36 for n in range(32)), rivals=SHORT),
     "ragged": ModelCase("B=8, L=512, 448, …, 64, dense", tuple(range(512, 0, -64)), explained=True),
     "nystrom-4096": ModelCase("B=1, L=4096, m=64, Nyström", (4096,), 64, explained=True),
     "nystrom-8x1024": ModelCase("B=8, L=1024, m=64, Nyström", (1024,) * 8, 64, rounds=3, rounds_compiled=1),
 }
+SHORT_INPUTS = ("dense-8", "dense-16", "dense-32", "dense-64", "dense-128", "short", "pipelines")
+"""The cases that ``--short`` measures, in a few minutes."""
+
 ON_A_GPU = {
     "dense-16": ModelCase("B=1, L=16, dense", (16,), rounds=30, rounds_compiled=30),
     "dense-512": ModelCase("B=1, L=512, dense", (512,), rounds=30, rounds_compiled=30),

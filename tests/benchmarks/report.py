@@ -20,15 +20,16 @@ PLOTS = {
 }
 
 
-def document(results: Results, plots: Sequence[str]) -> str:
-    """The whole page."""
-    return "\n".join(part for part in sections(results, plots) if part) + "\n"
+def document(results: Results, plots: Sequence[str], short: bool = False) -> str:
+    """The whole page, or that of the short inputs alone."""
+    return "\n".join(part for part in sections(results, plots, short) if part) + "\n"
 
 
-def sections(results: Results, plots: Sequence[str]) -> Iterable[str]:
+def sections(results: Results, plots: Sequence[str], short: bool) -> Iterable[str]:
     cases = results["cases"]
-    yield "# Benchmarks\n"
-    yield "Written by `python -m tests.benchmarks --docs`; not edited by hand.\n"
+    yield "# Benchmarks of short inputs\n" if short else "# Benchmarks\n"
+    command = "python -m tests.benchmarks --short --docs" if short else "python -m tests.benchmarks --docs"
+    yield f"Written by `{command}`; not edited by hand.\n"
     if results["quick"]:
         yield "**A trial run with tiny models: these figures show that the benchmark works, and nothing else.**\n"
     if not results["machine"]:
@@ -37,8 +38,9 @@ def sections(results: Results, plots: Sequence[str]) -> Iterable[str]:
         yield table(("", ""), [*results["machine"].items(), *results["versions"].items()])
     yield METHOD
     yield "## Goals\n"
-    yield goal_table(verdicts(cases))
-    yield "A goal that is missed says by how much; [where the time goes](#where-the-time-goes) says on what.\n"
+    yield goal_table([verdict for verdict in verdicts(cases) if not short or verdict.value is not None])
+    if not short:
+        yield "A goal that is missed says by how much; [where the time goes](#where-the-time-goes) says on what.\n"
     yield MODEL_NOTES
     yield model_tables([name for name in MODELS if name in cases], cases)
     yield breakdown_table(cases)
@@ -47,7 +49,8 @@ def sections(results: Results, plots: Sequence[str]) -> Iterable[str]:
     yield attention_table(cases, plots)
     yield million_table(cases)
     yield start_table(cases)
-    yield gpu_section(results.get("gpu", {}))
+    if not short:
+        yield gpu_section(results.get("gpu", {}))
 
 
 METHOD = """\

@@ -63,6 +63,19 @@ def test_the_page_is_written(quick: tuple[dict, Path]) -> None:
         assert f"images/{picture.name}" in page
 
 
+def test_the_page_of_short_inputs(quick: tuple[dict, Path]) -> None:
+    results, _ = quick
+    kept = {name: case for name, case in results["cases"].items() if name in cases.SHORT_INPUTS}
+    page = document({**results, "cases": kept}, [], short=True)
+    assert page.startswith("# Benchmarks of short inputs\n")
+    assert "--short --docs" in page
+    for name in cases.SHORT_INPUTS[:-1]:
+        assert cases.MODELS[name].title in page
+    assert "| list, batches of 32 |" in page
+    assert "on a GPU" not in page
+    assert "attention alone" not in page
+
+
 def test_resuming_measures_only_what_is_missing(quick: tuple[dict, Path], capsys) -> None:
     results, folder = quick
     copy = folder / "copy.json"
