@@ -5,6 +5,7 @@ The shapes and types declared in ``nystrom_np`` are enforced by jaxtyping's pyte
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,23 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 settings.register_profile("local", deadline=None, derandomize=True, database=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Keep what a test sets for the whole process from the next: Dask's number of threads, files in memory."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    if memory := sys.modules.get("fsspec.implementations.memory"):
+        memory.MemoryFileSystem.store.clear()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ __all__ = ["EXTRA", "Store", "absolute", "expanded", "needed", "opened", "stamp_
 EXTRA = 'pip install "nystrom_np[cluster]"'
 
 
-def needed(module: str, purpose: str) -> Any:
+def needed(name: str, purpose: str) -> Any:
     """Import a package of the extra, or say in a ValueError how to get it.
 
     Examples
@@ -28,9 +28,9 @@ def needed(module: str, purpose: str) -> Any:
     import importlib
 
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(name)
     except ImportError:
-        raise ValueError(f"{purpose} needs {module.partition('.')[0]}: {EXTRA}") from None
+        raise ValueError(f"{purpose} needs {name.partition('.')[0]}: {EXTRA}") from None
 
 
 def absolute(path: str | os.PathLike[str]) -> str:

@@ -107,7 +107,9 @@ def test_the_floor_runs_every_product_of_the_model(monkeypatch) -> None:
         return matmul(x, weight, out=out)
 
     monkeypatch.setattr(np, "matmul", counting)
-    gemm_floor(config, parameters, tokens=7)()
+    floor = gemm_floor(config, parameters, tokens=7)
+    counted.clear()  # it has tried which of two forms is faster
+    floor()
     assert sum(counted) == flops(config, tokens=7)
     assert {name for name, _, _ in products(config)} == {
         name for name in parameters if name.startswith("encoder") and parameters[name].ndim == 2
@@ -159,9 +161,9 @@ def test_peak_memory_of_the_textbook_form_is_that_of_its_matrices() -> None:
 
 
 def test_the_breakdown_sees_every_part() -> None:
-    config = NystromformerConfig(**cases.QUICK.fields, num_landmarks=4, segment_means_seq_len=64)
+    config = NystromformerConfig(**cases.QUICK.fields, num_landmarks=4, segment_means_seq_len=128)
     model = NystromformerModel(config)
-    shares = breakdown(lambda: model(np.full((1, 64), 7)), times=1)
+    shares = breakdown(lambda: model(np.full((1, 128), 7)), times=1)
     assert set(shares) == set(PARTS)
     assert all(shares[part] > 0 for part in PARTS[:-1])
     assert abs(sum(shares.values()) - 1) < 1e-12
