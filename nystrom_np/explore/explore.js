@@ -5,7 +5,7 @@
   const { told, numbers } = window.exploration;
   const bytes = Uint8Array.from(atob(numbers), (letter) => letter.charCodeAt(0));
   const view = new DataView(bytes.buffer);
-  const MASKINGS = ["transformers", "original", "invariant"];
+  const MASKINGS = { transformers: "as transformers", original: "as the authors", invariant: "not there" };
   const EXACT = 11; // the last place of the slider of steps
   const GUESSES = 5;
   const find = (selector) => root.querySelector(selector);
@@ -204,7 +204,7 @@
     if (within(whole("m"), 2, 1000)) wanted.m = whole("m");
     if (given.get("steps") === "exact") wanted.steps = EXACT;
     else if (within(whole("steps"), 0, EXACT - 1)) wanted.steps = whole("steps");
-    if (MASKINGS.includes(given.get("masking"))) wanted.masking = given.get("masking");
+    if (Object.hasOwn(MASKINGS, given.get("masking"))) wanted.masking = given.get("masking");
     if (within(whole("token"), 0, 1000)) wanted.token = whole("token");
   }
 
@@ -485,7 +485,7 @@
     const own = errorAt(...setting, at.m, at.steps);
     output("error").textContent = `With ${at.m} landmarks and ${at.steps === EXACT ? "the exact inverse" : `${stepsInWords(at.steps)} of the inverse`}, F A⁺ B is ${percent(own)} of the exact weights away from them (Frobenius norm).`
       + (at.m >= at.length ? " With as many landmarks as tokens the model itself attends exactly." : "");
-    const counts = [];
+    const { modes } = told.texts[at.text], byMode = [], counts = [];
     for (let m = Math.min(2, at.length); m <= at.length; m += at.length > 64 && m >= 16 ? 4 : 1) counts.push(m);
     if (!counts.includes(at.m)) counts.push(at.m);
     counts.sort((one, two) => one - two);
@@ -497,6 +497,11 @@
       rest = performance.now();
       return mine === drawing;
     };
+    for (const { masking, length } of modes) {
+      byMode.push(`${MASKINGS[masking]} ${percent(errorAt(at.text, masking, at.layer, at.head, Math.min(at.m, length), at.steps))}`);
+      if (!(await pause())) return;
+    }
+    if (modes.length > 1) output("padding").append(` Away from exact: ${byMode.join(", ")}.`);
     for (let steps = 0; steps <= EXACT; steps++) {
       bySteps.push([steps, errorAt(...setting, at.m, steps)]);
       if (!(await pause())) return;
@@ -546,8 +551,8 @@
     const modes = told.texts[at.text].modes;
     for (const radio of form.elements.masking) radio.disabled = !modes.some((mode) => mode.masking === radio.value) || modes.length === 1;
     form.elements.masking.value = modes.length > 1 ? at.masking : "";
-    const padding = told.texts[at.text].tokens.length - told.texts[at.text].real;
-    output("padding").textContent = modes.length > 1 ? `${padding} of ${told.texts[at.text].tokens.length} tokens are padding` : "this text has none";
+    const { tokens, real } = told.texts[at.text];
+    output("padding").textContent = modes.length > 1 ? `${tokens.length - real} of ${tokens.length} tokens are padding.` : "This text has no padding: the three agree.";
   }
 
   function draw(changed) {
