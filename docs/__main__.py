@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     work = DOCS / "_build"
     assets.fetch_katex(work / "static" / "katex", cache=work / "cache")
+    if assets.d3(work / "cache") != assets.D3_FILE.read_text(encoding="utf-8"):
+        raise ValueError(f"{assets.D3_FILE} is not what was pinned: python -m docs.builder.assets")
     shutil.rmtree(out, ignore_errors=True)
     read.write(work / "static" / "read")
     sharing.draw_preview(work / "static" / "preview.png")

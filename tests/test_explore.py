@@ -1,5 +1,6 @@
 """The explorer: its data are the model's, the page is one file, and what is wrong is said."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from docs.builder.assets import D3, D3_FILE
 from nystrom_np import NystromformerForMaskedLM, NystromformerModel, NystromformerTokenizer, cli
 from nystrom_np.definition import project
 from nystrom_np.explore import Exploration, explore, write_page
@@ -100,9 +102,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "window.exploration" in text
     assert "src=" not in text
     assert "href=" not in text
-    assert text.count("</script>") == 2
+    assert text.count("</script>") == 3
+    assert "Permission to use, copy, modify" in text, "D3's licence goes with every copy"
     assert cli.main(["explore", "--text", "A dog ran.", "--output", str(page), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"output": str(page), "texts": ["A dog ran."]}
+
+
+def test_the_drawing_library_is_what_was_pinned() -> None:
+    """What ``python -m docs`` compares with npm's archives, each checked by its hash, is what the package ships."""
+    shipped = D3_FILE.read_bytes()
+    assert hashlib.sha256(shipped).hexdigest() == "ea51c036e51ae7a188d4264db3249c728692f47f8ce18e5752774a8045e39deb"
+    for module in D3:
+        assert f"// https://d3js.org/{module.name}/ v{module.version} ".encode() in shipped
+    assert D3_FILE.with_suffix(".LICENSE").read_bytes() in shipped
 
 
 def test_a_long_text_is_refused(checkpoints: Path) -> None:

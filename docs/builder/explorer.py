@@ -49,6 +49,6 @@ def computed(cache: Path) -> Exploration:
 def write(folder: Path, cache: Path) -> None:
     """Put the page's script, style and data beside the site's other files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("explore.css", "explore.js"):
+    for name in ("explore.css", "d3.js", "explore.js"):
         (folder / name).write_text(part(name), encoding="utf-8")
     (folder / "data.js").write_text(data_script(computed(cache)), encoding="utf-8")

@@ -224,7 +224,8 @@ class Explorer(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         page = '<link rel="stylesheet" href="_static/explorer/explore.css">' + explore.part("explore.html")
-        scripts = "".join(f'<script defer src="_static/explorer/{name}.js"></script>' for name in ("data", "explore"))
+        names = ("data", "d3", "explore")
+        scripts = "".join(f'<script defer src="_static/explorer/{name}.js"></script>' for name in names)
         return [nodes.raw("", page + scripts, format="html")]
 
 

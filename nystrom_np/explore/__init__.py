@@ -172,14 +172,15 @@ def write_page(exploration: Exploration, path: str | Path, title: str = "Attenti
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{part('explore.css')}</style></head>\n"
         f'<body class="alone"><main><h1>{title}</h1>\n{part("explore.html")}</main>\n'
-        f"<script>{data_script(exploration)}</script>\n<script>{part('explore.js')}</script></body></html>\n"
+        f"<script>{data_script(exploration)}</script>\n<script>{part('d3.js')}</script>\n"
+        f"<script>{part('explore.js')}</script></body></html>\n"
     )
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
 def part(name: str) -> str:
-    """Read a part of the page: ``explore.html`` (what stands in its body), ``explore.css`` or ``explore.js``.
+    """Read a part of the page: ``explore.html`` (what its body holds), ``explore.css``, ``explore.js`` or ``d3.js``.
 
     Examples
     --------
@@ -190,7 +191,7 @@ def part(name: str) -> str:
 
 
 def data_script(exploration: Exploration) -> str:
-    r"""Write the data as a script, since a page that is opened from disk may load scripts but no other files.
+    r"""Write the data as a script: float16 in base 64, since a page opened from disk may not fetch a binary file.
 
     Examples
     --------

@@ -186,7 +186,7 @@
   // --- settings, which the address holds -------------------------------------------------------------------------
 
   const wanted = {}; // as chosen; what a text cannot have is replaced in `now`
-  let hovered = null, cell = null;
+  let hovered = null, cell = null; // the token pointed at; the cell looked at: its matrix and its places, see `cellNow`
 
   function initial() {
     Object.assign(wanted, { text: 0, layer: 0, head: 0, view: "nystrom", m: told.landmarks, masking: null, token: null,
@@ -212,8 +212,9 @@
     const text = told.texts[wanted.text], masked = text.masked ?? 0;
     const mode = text.modes.find((one) => one.masking === wanted.masking) ?? text.modes[0];
     const token = wanted.token === null ? masked : wanted.token;
-    return { ...wanted, masking: mode.masking, length: mode.length, real: realOf(wanted.text, mode.masking),
-      m: Math.max(Math.min(wanted.m, mode.length), Math.min(2, mode.length)), token: Math.min(token, mode.length - 1) };
+    const m = Math.max(Math.min(wanted.m, mode.length), Math.min(2, mode.length)), place = [wanted.text, mode.masking, wanted.layer, wanted.head];
+    return { ...wanted, masking: mode.masking, length: mode.length, real: realOf(wanted.text, mode.masking), m,
+      token: Math.min(token, mode.length - 1), place, setting: [...place, m, wanted.steps] };
   }
 
   function address() {
@@ -225,333 +226,310 @@
 
   // --- words ------------------------------------------------------------------------------------------------------
 
-  const shown = (value) => { // four digits, and no more noughts than one can read
-    if (value === 0) return "0";
-    return Math.abs(value) >= 1e-4 && Math.abs(value) < 1e5 ? String(Number(value.toPrecision(4))) : value.toExponential(3);
-  };
-  const percent = (value) => `${Number((100 * value).toPrecision(3))} %`;
+  const shown = (value) => d3.format(value && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e5) ? ".3~e" : ".4~r")(value);
+  const brief = (value) => d3.format(value && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e3) ? ".0e" : Math.abs(value) < 10 ? ".3f" : ".1f")(value);
+  const briefest = (value) => d3.format(Math.abs(value) < 9.995 ? ".2f" : ".3~g")(value).replace(/^(−?)0(?=\.)/, "$1");
+  const percent = (value) => `${d3.format(".3~r")(100 * value)} %`;
   const label = (token) => token.replace(/^▁(?=.)/, "");
   const named = (i) => `${label(told.texts[wanted.text].tokens[i])} (${i})`;
   const stepsInWords = (steps) => (steps === EXACT ? "exact" : `${steps} ${steps === 1 ? "step" : "steps"}`);
   const spanOf = (starts, a) => (starts[a + 1] - starts[a] === 1 ? `token ${starts[a]}` : `tokens ${starts[a]} to ${starts[a + 1] - 1}`);
+  const nameOf = (kind, i) => (kind === "token" ? named(i) : `landmark ${i}`);
 
-  function element(name, attributes = {}, ...children) {
-    const svg = ["svg", "rect", "path", "line", "circle", "text", "g"].includes(name);
-    const made = svg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    made.append(...children);
+  function table(caption, heads, rows) { // the first cell of a row is its name
+    const made = d3.create("table");
+    made.append("caption").text(caption);
+    made.append("thead").append("tr").selectAll().data(heads).join((enter) => enter.append((words) => document.createElement(words ? "th" : "td")))
+      .attr("scope", (words) => (words ? "col" : null)).text(String);
+    const lines = made.append("tbody").selectAll().data(rows).join("tr");
+    lines.append("th").attr("scope", "row").text(([name]) => name);
+    lines.selectAll("td").data((row) => row.slice(1)).join("td").text(String);
     return made;
   }
+
+  const framed = (made, name) => d3.create("div").attr("class", "x-scroll").attr("tabindex", 0).attr("role", "region").attr("aria-label", name)
+    .call((frame) => frame.append(() => made.node())).node();
+
+  const addBars = (made, column, shares, kind) => made.selectAll(`tbody td:nth-child(${column})`).append("span").attr("class", `x-bar ${kind}`)
+    .style("width", (_, i) => shares[i]);
 
   // --- pictures ---------------------------------------------------------------------------------------------------
 
   const colour = (name) => getComputedStyle(root).getPropertyValue(`--x-${name}`).trim();
-  const rgb = (hex) => {
-    const whole = hex.length === 4 ? [...hex.slice(1)].map((digit) => digit + digit).join("") : hex.slice(1);
-    return [0, 2, 4].map((i) => Number.parseInt(whole.slice(i, i + 2), 16));
-  };
-
-  function shade(value, top) { // from the paper to blue above zero, to orange below
-    const paper = rgb(colour("paper")), ink = rgb(colour(value < 0 ? "near" : "exact"));
-    const part = Math.min(1, Math.abs(value) / top) ** 0.6;
-    return paper.map((low, i) => Math.round(low + (ink[i] - low) * part));
-  }
-
-  function paint(canvas, a, top) {
-    canvas.width = a.columns;
-    canvas.height = a.rows;
-    const context = canvas.getContext("2d"), image = context.createImageData(a.columns, a.rows);
-    const inks = { paper: rgb(colour("paper")), above: rgb(colour("exact")), below: rgb(colour("near")) };
-    a.values.forEach((value, i) => {
-      const ink = value < 0 ? inks.below : inks.above, part = Math.min(1, Math.abs(value) / top) ** 0.6;
-      for (let k = 0; k < 3; k++) image.data[4 * i + k] = inks.paper[k] + (ink[k] - inks.paper[k]) * part;
-      image.data[4 * i + 3] = 255;
-    });
-    context.putImageData(image, 0, 0);
-  }
+  const largest = (values) => d3.max(values, Math.abs) || 1;
+  const ramp = (top) => d3.scalePow([-top, 0, top], [colour("near"), colour("paper"), colour("exact")]).exponent(0.6).clamp(true);
+  const inkOn = (fill) => (d3.lab(fill).l < 49.4 ? "#fff" : "#000"); // there white and black are read equally well
+  const picture = (place, width, height, name) => d3.select(place).html("").append("svg").attr("viewBox", `0 0 ${width} ${height}`)
+    .attr("role", "img").attr("aria-label", name);
 
   function largeMatrix(at) {
-    const exact = exactOf(at.text, at.masking, at.layer, at.head), found = near(at.text, at.masking, at.layer, at.head, at.m, at.steps);
-    if (at.view === "exact") return exact;
-    if (at.view === "nystrom") return found;
-    const difference = matrix(exact.rows, exact.columns);
-    exact.values.forEach((value, i) => { difference.values[i] = found.values[i] - value; });
-    return difference;
+    const exact = exactOf(...at.place), found = near(...at.setting);
+    if (at.view !== "difference") return at.view === "exact" ? exact : found;
+    return { ...exact, values: found.values.map((value, i) => value - exact.values[i]) };
   }
 
   const TITLES = { exact: "S, exact", nystrom: "F A⁺ B", difference: "F A⁺ B − S" };
 
-  function boards(at) {
-    const { f, a, b } = kernels(at.text, at.masking, at.layer, at.head, at.m);
-    const plus = inverse(at.text, at.masking, at.layer, at.head, at.m, at.steps);
-    return { S: { title: TITLES[at.view], a: largeMatrix(at), rows: "token", columns: "token" },
-      F: { title: "F", a: f, rows: "token", columns: "landmark" },
-      B: { title: "B", a: b, rows: "landmark", columns: "token" },
-      P: { title: "A⁺", a: plus, rows: "landmark", columns: "landmark" },
-      A: { title: "A", a, rows: "landmark", columns: "landmark" } };
+  function boards(at) { // `places` are the names in `cell` of a row and of a column
+    const { f, a, b } = kernels(...at.place, at.m);
+    const plus = inverse(...at.setting);
+    const top = at.view === "difference" ? undefined : d3.quantile(exactOf(...at.place).values, 0.995) || 1;
+    const board = (title, found, rows, columns, places, most = largest(found.values)) => ({ title, a: found, rows, columns, places, most, colours: ramp(most) });
+    return { S: board(TITLES[at.view], largeMatrix(at), "token", "token", ["i", "j"], top),
+      F: board("F", f, "token", "landmark", ["i", "q"]), B: board("B", b, "landmark", "token", ["p", "j"]),
+      A: board("A", a, "landmark", "landmark", ["p", "q"]), P: board("A⁺", plus, "landmark", "landmark", ["q", "p"]) };
   }
 
   function makeBoards() {
-    for (const name of ["S", "F", "B", "P", "A"]) {
-      const board = element("div", { class: "x-board", tabindex: 0, role: "application", "data-board": name },
-        element("canvas", { "aria-hidden": "true" }), element("svg", { "aria-hidden": "true", preserveAspectRatio: "none" }));
-      find(".x-matrices").append(element("div", { class: "x-matrix", style: `grid-area: ${name}` }, element("h3"), board));
-      board.addEventListener("pointermove", (event) => {
-        const box = board.getBoundingClientRect(), { a } = boards(now())[name];
-        const place = (position, size, count) => Math.max(0, Math.min(count - 1, Math.floor(position / size * count)));
-        choose(name, place(event.clientY - box.top, box.height, a.rows), place(event.clientX - box.left, box.width, a.columns));
-      });
-      board.addEventListener("click", () => { if (cell && "SF".includes(name)) set({ token: cell.row }); });
-      board.addEventListener("focus", () => { if (cell?.board !== name) choose(name, "SF".includes(name) ? now().token : 0, 0); });
-      board.addEventListener("keydown", (event) => {
-        const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-        if (event.key === "Enter" && cell && "SF".includes(name)) set({ token: cell.row });
-        if (!step) return;
+    for (const name of ["S", "F", "B", "A", "P"]) {
+      const outer = d3.select(find(".x-matrices")).append("div").attr("class", "x-matrix").style("grid-area", name);
+      outer.append("h3");
+      const board = outer.append("div").attr("class", "x-board").attr("tabindex", 0).attr("role", "application").attr("data-board", name);
+      board.append("canvas").attr("aria-hidden", true);
+      board.append("svg").attr("aria-hidden", true);
+      const point = (event) => {
+        const { a } = boards(now())[name], [x, y] = d3.pointer(event, board.node());
+        choose(name, Math.floor(y / board.node().clientHeight * a.rows), Math.floor(x / board.node().clientWidth * a.columns));
+      };
+      board.on("pointermove", point).on("pointerdown", point).on("click", () => { if (cell && "SF".includes(name)) set({ token: cell.i }); });
+      board.on("focus", () => { if (cell?.board !== name) choose(name); });
+      board.on("keydown", (event) => {
+        if (event.key === "Enter" && cell && "SF".includes(name)) set({ token: cell.i });
+        const { a, places } = boards(now())[name], [row, column] = places.map((place) => cellNow(now())[place]);
+        const to = { ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
+          Home: [row, 0], End: [row, a.columns - 1], PageUp: [0, column], PageDown: [a.rows - 1, column] }[event.key];
+        if (!to) return;
         event.preventDefault();
-        const { a } = boards(now())[name], from = cell?.board === name ? cell : { row: 0, column: 0 };
-        const clamp = (value, count) => Math.max(0, Math.min(count - 1, value));
-        choose(name, clamp(from.row + step[0], a.rows), clamp(from.column + step[1], a.columns));
+        choose(name, ...to);
       });
-      const tables = element("details", { "data-table": name }, element("summary"),
-        element("div", { class: "x-scroll", tabindex: 0, role: "region", "aria-label": `${name} as a table` }));
-      tables.addEventListener("toggle", () => fillTable(tables));
-      find(".x-tables").append(tables);
+      const details = d3.select(find(".x-tables")).append("details").attr("data-table", name).on("toggle", () => fillTable(name));
+      details.append("summary");
+      details.append(() => framed(d3.create("table"), `${name} as a table`));
     }
   }
 
-  function choose(board, row, column) {
-    cell = { board, row, column };
-    drawCell(now());
+  function choose(board, row, column) { // of a cell in S the landmarks are those of its two tokens
+    const at = now(), { a, places } = boards(at)[board], chosen = { ...cellNow(at), board };
+    const within = (value, count) => Math.max(0, Math.min(count - 1, value));
+    if (row !== undefined) Object.assign(chosen, { [places[0]]: within(row, a.rows), [places[1]]: within(column, a.columns) });
+    cell = board === "S" ? withLandmarks(at, chosen) : chosen;
+    drawCell(at);
+  }
+
+  function withLandmarks(at, { board, i, j }) {
+    const starts = segments(at.length, at.m), segment = (token) => d3.bisectRight(starts, token) - 1;
+    return { board, i, j, p: segment(i), q: segment(j) };
+  }
+
+  function cellNow(at) { // i and j are tokens; p is a landmark of queries, q one of keys
+    const weights = exactOf(...at.place).values.slice(at.token * at.length, (at.token + 1) * at.length);
+    if (!cell) return withLandmarks(at, { board: "S", i: at.token, j: d3.maxIndex(weights) });
+    const within = (value, count) => Math.min(value, count - 1);
+    return { board: cell.board, i: within(cell.i, at.length), j: within(cell.j, at.length), p: within(cell.p, at.m), q: within(cell.q, at.m) };
   }
 
   function drawBoards(at) {
-    const all = boards(at), m = at.m, wide = Math.max(m / at.length, 0.22);
-    const grid = find(".x-matrices");
-    grid.style.gridTemplateAreas = '"S F" "B P" ". A"';
-    grid.style.gridTemplateColumns = `minmax(0, 1fr) minmax(0, ${wide}fr)`;
-    const exact = exactOf(at.text, at.masking, at.layer, at.head).values;
-    const top = Float64Array.from(exact).sort()[Math.floor(0.995 * (exact.length - 1))] || 1;
+    const all = boards(at), grid = find(".x-matrices");
+    const digits = 38 * at.m / grid.clientWidth, small = digits < 0.5 ? Math.max(digits, 0.2) : Math.max(at.m / (at.m + at.length), 0.2);
+    grid.style.gridTemplateColumns = `minmax(0, ${1 - small}fr) minmax(0, ${small}fr)`;
     for (const [name, { title, a, rows, columns }] of Object.entries(all)) {
-      const board = find(`[data-board="${name}"]`), own = a.values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
-      board.parentElement.firstChild.replaceChildren(title, element("span", { class: "x-size" }, ` · ${a.rows} × ${a.columns}`));
-      board.setAttribute("aria-label", `${title}: ${a.rows} ${rows}s by ${a.columns} ${columns}s. Arrow keys go from cell to cell.`);
-      board.style.aspectRatio = "SPA".includes(name) ? "1" : ""; // the others are as high and wide as these beside them
-      paint(board.querySelector("canvas"), a, name === "S" && at.view !== "difference" ? top : own);
-      const details = find(`details[data-table="${name}"]`);
-      details.firstChild.textContent = `${title} as a table`;
-      if (details.open) fillTable(details);
+      const board = d3.select(find(`[data-board="${name}"]`));
+      d3.select(board.node().parentNode).select("h3").text(title).append("span").attr("class", "x-size").text(` · ${a.rows} × ${a.columns}`);
+      board.attr("aria-label", `${title}: ${a.rows} ${rows}s by ${a.columns} ${columns}s. Arrow keys go from cell to cell.`)
+        .style("aspect-ratio", "SAP".includes(name) ? 1 : null); // the others are as high and wide as these beside them
+      d3.select(find(`details[data-table="${name}"] summary`)).text(`${title} as a table`);
+      fillTable(name);
     }
-    output("product").textContent = `Blue is above zero, orange below; a full colour is ${shown(top)} or more in S and F A⁺ B, the largest number in each other matrix. `
-      + `Rows of S and F are tokens that look, columns of S and B tokens looked at. A landmark is ${at.length % m ? `${Math.floor(at.length / m)} or ${Math.floor(at.length / m) + 1}` : at.length / m} neighbouring tokens.`;
+    for (const [name, one] of Object.entries(all)) paint(find(`[data-board="${name}"]`), one);
+    output("product").textContent = `Blue is above zero, orange below; a full colour is ${shown(all.S.most)} or more in ${all.S.title}, the largest number in each other matrix. `
+      + `Rows of S and F are tokens that look, columns of S and B tokens looked at. A landmark is ${at.length % at.m ? `${Math.floor(at.length / at.m)} or ${Math.floor(at.length / at.m) + 1}` : at.length / at.m} neighbouring tokens.`;
+  }
+
+  function paint(board, { a, colours }) { // with digits where they can be read
+    const canvas = board.querySelector("canvas"), fills = Array.from(a.values, (value) => colours(value));
+    Object.assign(canvas, { width: a.columns, height: a.rows });
+    const context = canvas.getContext("2d");
+    fills.forEach((fill, i) => {
+      context.fillStyle = fill;
+      context.fillRect(i % a.columns, Math.floor(i / a.columns), 1, 1);
+    });
+    const width = board.clientWidth / a.columns, height = board.clientHeight / a.rows;
+    const words = width > 16 && height > 11 ? Array.from(a.values, briefest) : [];
+    const size = Math.min(12, 0.8 * height, (width - 5) / (0.6 * d3.max(words, (word) => word.length)));
+    d3.select(board).select("svg").selectAll("text").data(size >= 9 ? words : []).join("text").text(String).attr("font-size", size)
+      .attr("x", (_, i) => `${100 * (i % a.columns + 0.5) / a.columns}%`).attr("y", (_, i) => `${100 * (Math.floor(i / a.columns) + 0.5) / a.rows}%`)
+      .attr("fill", (_, i) => inkOn(fills[i]));
   }
 
   function drawCell(at) {
-    const all = boards(at);
-    for (const [name, { a }] of Object.entries(all)) {
-      const svg = find(`[data-board="${name}"] svg`);
-      svg.setAttribute("viewBox", `0 0 ${a.columns} ${a.rows}`);
-      svg.replaceChildren();
-      const mark = (x, y, width, height) => svg.append(element("rect", { x, y, width, height, fill: "none",
-        stroke: colour("mark"), "stroke-width": 1.5, "vector-effect": "non-scaling-stroke" }));
-      if ("SF".includes(name)) mark(0, at.token, a.columns, 1);
-      if (!cell) continue;
-      if (cell.board === name) mark(cell.column, cell.row, 1, 1);
-      else if (cell.board === "S" && name === "F") mark(0, cell.row, a.columns, 1);
-      else if (cell.board === "S" && name === "B") mark(cell.column, 0, 1, a.rows);
+    const all = boards(at), point = cellNow(at);
+    for (const [name, { a, places: [row, column] }] of Object.entries(all)) {
+      const marks = "SF".includes(name) ? [[at.token, 1, 0, a.columns]] : [];
+      if (point.board === name) marks.push([point[row], 1, point[column], 1]);
+      else if (point.board === "S" && name === "F") marks.push([point.i, 1, 0, a.columns]);
+      else if (point.board === "S" && name === "B") marks.push([0, a.rows, point.j, 1]);
+      d3.select(find(`[data-board="${name}"] svg`)).selectAll("rect").data(marks).join("rect")
+        .attr("y", (mark) => `${100 * mark[0] / a.rows}%`).attr("height", (mark) => `${100 * mark[1] / a.rows}%`)
+        .attr("x", (mark) => `${100 * mark[2] / a.columns}%`).attr("width", (mark) => `${100 * mark[3] / a.columns}%`);
     }
-    if (cell) {
-      const { a } = all[cell.board];
-      cell.row = Math.min(cell.row, a.rows - 1);
-      cell.column = Math.min(cell.column, a.columns - 1);
-    }
-    output("cell").textContent = cell ? cellInWords(at, all) : "Point at a cell, or go to a matrix with the tab key and to its cells with the arrow keys: its number is said here.";
+    output("cell").textContent = cellInWords(at, all, point);
+    drawLens(at, all, point);
   }
 
-  function cellInWords(at, all) {
-    const { board, row, column } = cell, starts = segments(at.length, at.m), { a, title } = all[board];
-    const landmark = (i) => `landmark ${i} (${spanOf(starts, i)})`;
-    const value = shown(a.values[row * a.columns + column]);
-    if (board === "S") {
-      const i = row * at.length + column, exact = exactOf(at.text, at.masking, at.layer, at.head).values[i];
-      const found = near(at.text, at.masking, at.layer, at.head, at.m, at.steps).values[i];
-      return `From ${named(row)} to ${named(column)}: exact ${shown(exact)}, Nyström ${shown(found)}, difference ${shown(found - exact)}. `
-        + `Nyström's number is row ${row} of F times A⁺ times column ${column} of B.`;
-    }
-    if (board === "F") return `F, from ${named(row)} to ${landmark(column)}: ${value}`;
-    if (board === "B") return `B, from ${landmark(row)} to ${named(column)}: ${value}`;
-    return `${title}, from ${landmark(row)} to ${landmark(column)}: ${value}`;
+  function cellInWords(at, all, point) {
+    const { title, a, rows, columns, places } = all[point.board], [row, column] = places.map((place) => point[place]);
+    const starts = segments(at.length, at.m), name = (kind, i) => (kind === "token" ? named(i) : `landmark ${i} (${spanOf(starts, i)})`);
+    if (point.board !== "S") return `${title}, from ${name(rows, row)} to ${name(columns, column)}: ${shown(a.values[row * a.columns + column])}`;
+    const exact = exactOf(...at.place).values[row * at.length + column];
+    const found = near(...at.setting).values[row * at.length + column];
+    return `From ${named(row)} to ${named(column)}: exact ${shown(exact)}, Nyström ${shown(found)}, difference ${shown(found - exact)}. `
+      + `Nyström's number is row ${row} of F times A⁺ times column ${column} of B.`;
   }
 
-  function fillTable(details) {
-    const place = details.lastChild;
-    if (!details.open) return place.replaceChildren();
-    const at = now(), { a, rows, columns, title } = boards(at)[details.dataset.table];
-    const name = (kind, i) => (kind === "token" ? named(i) : `landmark ${i}`);
-    const head = element("tr", {}, element("td"), ...Array.from({ length: a.columns }, (_, j) => element("th", { scope: "col" }, name(columns, j))));
-    const lines = Array.from({ length: a.rows }, (_, i) => element("tr", {}, element("th", { scope: "row" }, name(rows, i)),
-      ...Array.from({ length: a.columns }, (_, j) => element("td", {}, shown(a.values[i * a.columns + j])))));
-    return place.replaceChildren(element("table", {}, element("caption", {}, title), element("thead", {}, head), element("tbody", {}, ...lines)));
+  // The cells about the one looked at, of all five matrices, with their numbers: they stand as the matrices do.
+  function drawLens(at, all, point) {
+    const lens = find(".x-lens"), size = Number.parseFloat(getComputedStyle(lens).fontSize), fit = Math.max(4, Math.floor((lens.clientWidth / size - 6.3) / 4.1));
+    const landmarks = Math.min(at.m, Math.max(fit >> 1, fit - at.length)), tokens = Math.min(at.length, fit - landmarks);
+    const around = (middle, count, many) => d3.range(many).map((i) => i + Math.max(0, Math.min(count - many, middle - (many >> 1))));
+    const spots = { i: around(point.i, at.length, Math.min(at.length, 5)), j: around(point.j, at.length, tokens), p: around(point.p, at.m, landmarks), q: around(point.q, at.m, landmarks) };
+    const title = (name) => ({ words: `${all[name].title}${"FP".includes(name) ? " · landmarks" : ""}`, head: "colgroup", span: spots[all[name].places[1]].length });
+    const heads = (name) => spots[all[name].places[1]].map((i) => ({ words: all[name].columns === "token" ? named(i).replace(/ \((\d+)\)$/, "\n$1") : i, head: "col" }));
+    const cells = (name, row) => spots[all[name].places[1]].map((column) => {
+      const { a, colours, places } = all[name], value = a.values[row * a.columns + column];
+      return { words: brief(value), fill: colours(value), where: [name, row, column], here: point.board === name && point[places[0]] === row && point[places[1]] === column };
+    });
+    const band = (names, before = [], span = 1) => spots[all[names[0]].places[0]].map((i) => [...before, { words: nameOf(all[names[0]].rows, i).replace(/[()]/g, ""), head: "row", span }, ...names.flatMap((name) => cells(name, i))]);
+    const none = [{ words: "" }], gap = [{ words: "", span: tokens + 1 }];
+    const lines = [[...none, title("S"), title("F")], [...none, ...heads("S"), ...heads("F")], ...band(["S", "F"]),
+      [...none, title("B"), title("A")], ...band(["B", "A"]), [...gap, title("P")], [...gap, ...heads("P")], ...band(["P"], [{ words: "", span: tokens - 1 }], 2)];
+    d3.select(lens).select("tbody").html("").selectAll().data(lines).join("tr").selectAll().data((line) => line)
+      .join((enter) => enter.append(({ head }) => document.createElement(head ? "th" : "td"))).text(({ words }) => words)
+      .attr("scope", ({ head }) => head).attr("colspan", ({ span }) => span).attr("class", ({ here }) => (here ? "x-here" : null)).attr("data-cell", ({ where }) => where)
+      .style("background", ({ fill }) => fill).style("color", ({ fill }) => fill && inkOn(fill)).on("click", (_, { where }) => { if (where) choose(...where); });
+  }
+
+  function fillTable(name) {
+    const details = find(`details[data-table="${name}"]`), { a, rows, columns, title } = boards(now())[name];
+    if (!details.open) return details.lastChild.replaceChildren();
+    const lines = d3.range(a.rows).map((i) => [nameOf(rows, i), ...Array.from(a.values.slice(i * a.columns, (i + 1) * a.columns), shown)]);
+    return details.lastChild.replaceChildren(table(title, ["", ...d3.range(a.columns).map((j) => nameOf(columns, j))], lines).node());
   }
 
   function drawTokens(at) {
-    const list = find(".x-tokens"), starts = segments(at.length, at.m), tokens = told.texts[at.text].tokens;
-    const had = list.contains(document.activeElement);
-    list.replaceChildren(...Array.from({ length: at.m }, (_, s) => {
-      const group = element("span", { class: "x-segment", role: "group", "aria-label": `segment ${s}` });
-      for (let i = starts[s]; i < starts[s + 1]; i++) {
-        group.append(element("span", { class: `x-token${i >= at.real ? " x-padding" : ""}`, role: "option", id: `x-token-${i}`,
-          tabindex: i === at.token ? 0 : -1, "aria-selected": i === at.token, "data-token": i }, label(tokens[i])));
-      }
-      return group;
-    }));
+    const list = find(".x-tokens"), starts = segments(at.length, at.m), had = list.contains(document.activeElement);
+    d3.select(list).selectAll(".x-segment").data(d3.range(at.m)).join("span").attr("class", "x-segment").attr("role", "group")
+      .attr("aria-label", (s) => `segment ${s}`).selectAll(".x-token").data((s) => d3.range(starts[s], starts[s + 1])).join("span")
+      .attr("class", (i) => `x-token${i >= at.real ? " x-padding" : ""}`).attr("role", "option").attr("id", (i) => `x-token-${i}`)
+      .attr("tabindex", (i) => (i === at.token ? 0 : -1)).attr("aria-selected", (i) => i === at.token).attr("data-token", (i) => i)
+      .text((i) => label(told.texts[at.text].tokens[i]));
     if (had) find(`#x-token-${at.token}`).focus();
     output("tokens").textContent = `Choose a token. Where it looks is blue, the more the deeper${at.view === "exact" ? "" : "; what is below zero is orange"}. `
       + `The lines under the text are the ${at.m} segments whose means are the landmarks.`;
   }
 
   function drawWeights(at) {
-    const token = hovered ?? at.token, n = at.length;
-    const rowOf = (a) => a.values.slice(token * n, (token + 1) * n);
-    const exact = rowOf(exactOf(at.text, at.masking, at.layer, at.head)), found = rowOf(near(at.text, at.masking, at.layer, at.head, at.m, at.steps));
-    const painted = rowOf(largeMatrix(at)), top = painted.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
-    painted.forEach((value, i) => {
-      const ink = shade(value, top), [red, green, blue] = ink.map((part) => (part / 255) ** 2.2);
-      const dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.18; // where white and black are read equally well
-      const style = find(`#x-token-${i}`).style;
-      style.background = `rgb(${ink})`;
-      style.color = dark ? "#fff" : "#000";
-    });
+    const token = hovered ?? at.token, n = at.length, rowOf = (a) => a.values.slice(token * n, (token + 1) * n);
+    const exact = rowOf(exactOf(...at.place)), found = rowOf(near(...at.setting));
+    const painted = rowOf(largeMatrix(at)), colours = ramp(largest(painted));
+    d3.select(find(".x-tokens")).selectAll(".x-token").style("background", (i) => colours(painted[i])).style("color", (i) => inkOn(colours(painted[i])));
     drawProfile(at, token, exact, found);
-    const order = Array.from(exact.keys()).sort((i, j) => Math.max(exact[j], Math.abs(found[j])) - Math.max(exact[i], Math.abs(found[i]))).slice(0, 8);
-    const most = Math.max(...order.map((i) => Math.max(exact[i], Math.abs(found[i]))));
-    const bar = (value, kind) => element("span", { class: `x-bar ${kind}`, style: `width: ${(4 * Math.abs(value) / most).toFixed(2)}rem` });
-    find(".x-largest").replaceChildren(
-      element("caption", {}, `Where ${named(token)} looks most`),
-      element("thead", {}, element("tr", {}, ...["token", "exact", "Nyström"].map((word) => element("th", { scope: "col" }, word)))),
-      element("tbody", {}, ...order.map((i) => element("tr", { "data-key": i }, element("th", { scope: "row" }, named(i)),
-        element("td", {}, shown(exact[i]), bar(exact[i], "")), element("td", {}, shown(found[i]), bar(found[i], "x-near"))))));
+    const heads = ["token", "exact", "Nyström"], line = (i) => [named(i), shown(exact[i]), shown(found[i])];
+    const order = d3.sort(d3.range(n), (i) => -Math.max(exact[i], Math.abs(found[i]))).slice(0, 8);
+    const most = Math.max(exact[order[0]], Math.abs(found[order[0]])), widths = (values) => order.map((i) => `${4 * Math.abs(values[i]) / most}rem`);
+    const made = table(`Where ${named(token)} looks most`, heads, order.map(line)).attr("class", "x-largest");
+    made.selectAll("tbody tr").attr("data-key", (_, row) => order[row]);
+    addBars(made, 2, widths(exact), "");
+    addBars(made, 3, widths(found), "x-near");
+    find(".x-largest").replaceWith(made.node());
     const all = find('details[data-table="profile"]');
-    all.lastChild.replaceChildren(...(all.open ? [element("table", {}, element("caption", {}, `From ${named(token)} to`),
-      element("thead", {}, element("tr", {}, ...["token", "exact", "Nyström"].map((word) => element("th", { scope: "col" }, word)))),
-      element("tbody", {}, ...Array.from(exact.keys(), (i) => element("tr", {}, element("th", { scope: "row" }, named(i)),
-        element("td", {}, shown(exact[i])), element("td", {}, shown(found[i]))))))] : []));
+    all.lastChild.replaceChildren(...(all.open ? [table(`From ${named(token)} to`, heads, d3.range(n).map(line)).node()] : []));
   }
 
   function drawProfile(at, token, exact, found) {
-    const width = 640, height = 150, n = at.length, high = Math.max(...exact, ...found, 1e-9), low = Math.min(0, ...found);
-    const y = (value) => 8 + (height - 16) * (high - value) / (high - low), step = width / n;
-    const svg = element("svg", { viewBox: `0 0 ${width} ${height + 6}`, role: "img", "aria-label":
-      `Bars: the weights that ${named(token)} gives to each of ${n} tokens, exact and Nyström. The tables below have the numbers.` });
-    for (let j = 0; j < n; j++) {
-      const bar = (value, left, name) => svg.append(element("rect", { x: (j * step + left).toFixed(2), width: (step * 0.42).toFixed(2),
-        y: Math.min(y(value), y(0)).toFixed(2), height: Math.abs(y(value) - y(0)).toFixed(2), fill: colour(name) }));
-      bar(exact[j], step * 0.06, "exact");
-      bar(found[j], step * 0.5, "near");
-    }
-    svg.append(element("line", { x1: 0, x2: width, y1: y(0), y2: y(0), stroke: colour("soft"), "stroke-width": 1 }));
-    find(".x-profile").replaceChildren(svg);
+    const width = 640, height = 150, high = Math.max(...exact, ...found, 1e-9), low = Math.min(0, ...found);
+    const y = d3.scaleLinear([low, high], [height - 8, 8]), x = d3.scaleBand(d3.range(at.length), [0, width]).padding(0.1);
+    const svg = picture(find(".x-profile"), width, height, `Bars: the weights that ${named(token)} gives to each of ${at.length} tokens, exact and Nyström. The tables below have the numbers.`);
+    [exact, found].forEach((values, second) => svg.append("g").attr("fill", colour(second ? "near" : "exact")).selectAll().data(values).join("rect")
+      .attr("x", (_, j) => x(j) + second * x.bandwidth() / 2).attr("width", x.bandwidth() / 2)
+      .attr("y", (value) => Math.min(y(value), y(0))).attr("height", (value) => Math.abs(y(value) - y(0))));
+    svg.append("line").attr("x2", width).attr("y1", y(0)).attr("y2", y(0)).attr("stroke", colour("soft"));
     output("profile").textContent = `From ${named(token)} to each token in turn: exact in blue, Nyström in orange. The highest bar is ${shown(high)}.`;
   }
 
-  function drawLine(place, points, current, ticks, act) {
-    const width = 360, height = 210, left = 46, bottom = 30;
-    const floor = 1e-4, logs = points.map(([, value]) => Math.log10(Math.max(value, floor)));
-    const low = Math.floor(Math.min(...logs, -1)), high = Math.ceil(Math.max(...logs, 0));
-    const first = points[0][0], last = points[points.length - 1][0];
-    const x = (value) => left + (width - left - 8) * (last === first ? 0.5 : (value - first) / (last - first));
-    const y = (value) => 8 + (height - bottom - 8) * (high - Math.log10(Math.max(value, floor))) / (high - low);
-    const at = points.find(([value]) => value === current);
-    const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label":
-      `${place.dataset.title}: ${points.length} points${at ? `; now ${percent(at[1])}` : ""}. The table below has the numbers.` });
-    for (let power = low; power <= high; power++) {
-      svg.append(element("line", { x1: left, x2: width - 8, y1: y(10 ** power), y2: y(10 ** power), stroke: colour("line") }),
-        element("text", { x: left - 5, y: y(10 ** power) + 4, "text-anchor": "end" }, power <= 2 ? `${10 ** (power + 2)} %` : `10^${power}`));
-    }
-    for (const [value, words] of ticks) svg.append(element("text", { x: x(value), y: height - 12, "text-anchor": "middle" }, words));
-    svg.append(element("path", { d: `M${points.map(([value, error]) => `${x(value).toFixed(1)} ${y(error).toFixed(1)}`).join("L")}`,
-      fill: "none", stroke: colour("exact"), "stroke-width": 2 }));
-    if (at) svg.append(element("circle", { cx: x(at[0]), cy: y(at[1]), r: 6, fill: colour("near"), stroke: colour("paper") }));
-    svg.style.cursor = "pointer";
-    svg.addEventListener("click", (event) => {
-      const box = svg.getBoundingClientRect(), clicked = (event.clientX - box.left) / box.width * width;
-      act(points.reduce((best, one) => (Math.abs(x(one[0]) - clicked) < Math.abs(x(best[0]) - clicked) ? one : best))[0]);
-    });
-    place.replaceChildren(svg);
+  function drawLine(place, points, current, ticks, act) { // ticks: values and their names
+    const width = 360, height = 210, left = 50, right = width - 20, floor = 1e-4, errors = points.map(([, value]) => Math.max(value, floor));
+    const powers = [Math.floor(Math.log10(Math.min(...errors, 0.1))), Math.ceil(Math.log10(Math.max(...errors, 1)))];
+    const y = d3.scaleLog(powers.map((power) => 10 ** power), [height - 26, 8]), x = d3.scaleLinear(d3.extent(points, ([value]) => value), [left, right]);
+    const here = points.find(([value]) => value === current);
+    const svg = picture(place, width, height, `${place.dataset.title}: ${points.length} points${here ? `; now ${percent(here[1])}` : ""}. The table below has the numbers.`);
+    svg.append("g").attr("class", "x-grid").attr("transform", `translate(${left})`).call(d3.axisLeft(y).tickValues(d3.range(powers[0], powers[1] + 1).map((power) => 10 ** power))
+      .tickSize(left - right).tickFormat((value) => (value < 1e3 ? `${100 * value} %` : `10^${Math.round(Math.log10(value))}`)));
+    svg.append("g").attr("transform", `translate(0,${height - 26})`).call(d3.axisBottom(x).tickValues([...ticks.keys()]).tickFormat((value) => ticks.get(value)).tickSizeOuter(0));
+    svg.append("polyline").attr("points", points.map(([value], i) => `${x(value)},${y(errors[i])}`).join(" ")).attr("stroke", colour("exact"));
+    svg.selectAll("circle").data(here ? [here] : []).join("circle").attr("cx", ([value]) => x(value)).attr("cy", ([, error]) => y(Math.max(error, floor)))
+      .attr("r", 6).attr("fill", colour("near")).attr("stroke", colour("paper"));
+    svg.style("cursor", "pointer").on("click", (event) => act(d3.least(points, ([value]) => Math.abs(x(value) - d3.pointer(event)[0]))[0]));
   }
 
   let drawing = 0;
   async function drawErrors(at) { // a line takes up to a second: the page stays alive meanwhile
-    const mine = ++drawing, setting = [at.text, at.masking, at.layer, at.head];
-    const own = errorAt(...setting, at.m, at.steps);
-    output("error").textContent = `With ${at.m} landmarks and ${at.steps === EXACT ? "the exact inverse" : `${stepsInWords(at.steps)} of the inverse`}, F A⁺ B is ${percent(own)} of the exact weights away from them (Frobenius norm).`
+    const mine = ++drawing, { modes } = told.texts[at.text];
+    output("error").textContent = `With ${at.m} landmarks and ${at.steps === EXACT ? "the exact inverse" : `${stepsInWords(at.steps)} of the inverse`}, F A⁺ B is ${percent(errorAt(...at.setting))} of the exact weights away from them (Frobenius norm).`
       + (at.m >= at.length ? " With as many landmarks as tokens the model itself attends exactly." : "");
-    const { modes } = told.texts[at.text], byMode = [], counts = [];
-    for (let m = Math.min(2, at.length); m <= at.length; m += at.length > 64 && m >= 16 ? 4 : 1) counts.push(m);
-    if (!counts.includes(at.m)) counts.push(at.m);
-    counts.sort((one, two) => one - two);
-    const byM = [], bySteps = [];
     let rest = performance.now();
-    const pause = async () => {
-      if (performance.now() - rest < 20) return true;
-      await new Promise((go) => { setTimeout(go); });
-      rest = performance.now();
-      return mine === drawing;
+    const slowly = async (values, errorOf) => {
+      const found = [];
+      for (const value of values) {
+        found.push([value, errorOf(value)]);
+        if (performance.now() - rest < 20) continue;
+        await new Promise((go) => { setTimeout(go); });
+        rest = performance.now();
+        if (mine !== drawing) throw new Superseded();
+      }
+      return found;
     };
-    for (const { masking, length } of modes) {
-      byMode.push(`${MASKINGS[masking]} ${percent(errorAt(at.text, masking, at.layer, at.head, Math.min(at.m, length), at.steps))}`);
-      if (!(await pause())) return;
-    }
-    if (modes.length > 1) output("padding").append(` Away from exact: ${byMode.join(", ")}.`);
-    for (let steps = 0; steps <= EXACT; steps++) {
-      bySteps.push([steps, errorAt(...setting, at.m, steps)]);
-      if (!(await pause())) return;
-    }
-    drawLine(find(".x-by-steps"), bySteps, at.steps, [[0, "0"], [2, "2"], [4, "4"], [6, "6"], [8, "8"], [11, "exact"]], (steps) => set({ steps }));
-    for (const m of counts) {
-      byM.push([m, errorAt(...setting, m, at.steps)]);
-      if (!(await pause())) return;
-    }
-    drawLine(find(".x-by-m"), byM, at.m, counts.filter((m, i) => [0, counts.length - 1].includes(i) || (m % 16 === 0 && at.length - m > 6)).map((m) => [m, String(m)]), (m) => set({ m }));
-    const details = find('details[data-table="errors"]');
-    const table = (caption, head, rows) => element("div", { class: "x-scroll", tabindex: 0, role: "region", "aria-label": caption }, element("table", {}, element("caption", {}, caption),
-      element("thead", {}, element("tr", {}, ...[head, "relative error"].map((word) => element("th", { scope: "col" }, word)))),
-      element("tbody", {}, ...rows.map(([name, value]) => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, percent(value)))))));
-    details.lastChild.replaceChildren(...(details.open ? [table("by landmarks", "landmarks", byM.map(([m, value]) => [String(m), value])),
-      table("by steps", "inverse", bySteps.map(([steps, value]) => [stepsInWords(steps), value]))] : []));
+    const byMode = await slowly(modes, ({ masking, length }) => errorAt(at.text, masking, at.layer, at.head, Math.min(at.m, length), at.steps));
+    if (modes.length > 1) output("padding").append(` Away from exact: ${byMode.map(([{ masking }, error]) => `${MASKINGS[masking]} ${percent(error)}`).join(", ")}.`);
+    const bySteps = await slowly(d3.range(EXACT + 1), (steps) => errorAt(...at.place, at.m, steps));
+    drawLine(find(".x-by-steps"), bySteps, at.steps, new Map([0, 2, 4, 6, 8, EXACT].map((steps) => [steps, steps === EXACT ? "exact" : steps])), (steps) => set({ steps }));
+    const counts = d3.range(Math.min(2, at.length), at.length + 1).filter((m) => m <= 64 || m === at.m || m === at.length || m % 4 === 0);
+    const byM = await slowly(counts, (m) => errorAt(...at.place, m, at.steps));
+    const ends = d3.extent(counts), step = Math.max(1, (ends[1] - ends[0]) / 12);
+    drawLine(find(".x-by-m"), byM, at.m, new Map([...ends, ...d3.ticks(...ends, 4).filter((m) => Number.isInteger(m) && ends.every((end) => Math.abs(m - end) > step))].map((m) => [m, m])), (m) => set({ m }));
+    const details = find('details[data-table="errors"]'), words = (points, name) => points.map(([value, error]) => [name(value), percent(error)]);
+    details.lastChild.replaceChildren(...(details.open ? [framed(table("by landmarks", ["landmarks", "relative error"], words(byM, String)), "by landmarks"),
+      framed(table("by steps", ["inverse", "relative error"], words(bySteps, stepsInWords)), "by steps")] : []));
     root.dataset.state = "ready";
   }
 
+  class Superseded extends Error {} // by another setting, chosen meanwhile
+
   function drawGuesses(at) {
-    const text = told.texts[at.text], section = find(".x-guesses");
-    section.hidden = text.masked === null;
+    const section = find(".x-guesses");
+    section.hidden = told.texts[at.text].masked === null;
     if (section.hidden) return;
     output("guesses").textContent = "The whole model, run by the package once for each setting: all layers and heads with this number of landmarks, this inverse and this treatment of padding."
       + (at.m >= at.length ? " With as many landmarks as tokens it attends exactly." : "");
-    const table = (caption, guesses, kind) => element("table", { class: "x-answers" }, element("caption", {}, caption),
-      element("thead", {}, element("tr", {}, ...["token", "probability", ""].map((word) => (word ? element("th", { scope: "col" }, word) : element("td"))))),
-      element("tbody", {}, ...guesses.map(({ word, share }) => element("tr", {}, element("th", { scope: "row" }, label(word)),
-        element("td", {}, shown(share)), element("td", {}, element("span", { class: `x-bar ${kind}`, style: `width: ${(95 * share).toFixed(1)}%` }))))));
-    output("answers").replaceChildren(table("exact attention", guessesOf(at.text, at.masking, null), ""),
-      table(`${at.m} landmarks, ${at.steps === EXACT ? "exact inverse" : stepsInWords(at.steps)}`, guessesOf(at.text, at.masking, at.m, at.steps), "x-near"));
+    const answers = (caption, guesses, kind) => {
+      const made = table(caption, ["token", "probability", ""], guesses.map(({ word, share }) => [label(word), shown(share), ""])).attr("class", "x-answers");
+      addBars(made, 3, guesses.map(({ share }) => `${95 * share}%`), kind);
+      return made.node();
+    };
+    output("answers").replaceChildren(answers("exact attention", guessesOf(at.text, at.masking, null), ""),
+      answers(`${at.m} landmarks, ${at.steps === EXACT ? "exact inverse" : stepsInWords(at.steps)}`, guessesOf(at.text, at.masking, at.m, at.steps), "x-near"));
   }
 
   // --- controls ---------------------------------------------------------------------------------------------------
 
   function drawControls(at) {
-    const form = find("form");
-    for (const name of ["text", "layer", "head"]) form.elements[name].value = String(at[name]);
-    form.elements.view.value = at.view;
-    form.elements.m.min = Math.min(2, at.length);
-    form.elements.m.max = at.length;
-    form.elements.m.value = at.m;
-    form.elements.steps.value = at.steps;
+    const form = find("form"), { tokens, real, modes } = told.texts[at.text];
+    for (const name of ["text", "layer", "head", "view", "steps"]) form.elements[name].value = at[name];
+    Object.assign(form.elements.m, { min: Math.min(2, at.length), max: at.length, value: at.m });
     form.elements.steps.setAttribute("aria-valuetext", stepsInWords(at.steps));
     output("m").textContent = `${at.m} of ${at.length}`;
     output("steps").textContent = stepsInWords(at.steps);
-    const modes = told.texts[at.text].modes;
-    for (const radio of form.elements.masking) radio.disabled = !modes.some((mode) => mode.masking === radio.value) || modes.length === 1;
+    for (const radio of form.elements.masking) radio.disabled = modes.length === 1;
     form.elements.masking.value = modes.length > 1 ? at.masking : "";
-    const { tokens, real } = told.texts[at.text];
     output("padding").textContent = modes.length > 1 ? `${tokens.length - real} of ${tokens.length} tokens are padding.` : "This text has no padding: the three agree.";
   }
 
@@ -564,7 +542,7 @@
     drawBoards(at);
     drawCell(at);
     drawGuesses(at);
-    drawErrors(at);
+    drawErrors(at).catch((reason) => { if (!(reason instanceof Superseded)) throw reason; });
     if (changed) history.replaceState(null, "", address());
   }
 
@@ -577,15 +555,16 @@
   }
 
   function makeControls() {
-    const form = find("form"), options = (name, words) => form.elements[name].append(...words.map((word, i) => element("option", { value: i }, word)));
+    const form = find("form"), controls = form.elements;
+    const options = (name, words) => d3.select(controls[name]).selectAll("option").data(words).join("option").attr("value", (_, i) => i).text(String);
     options("text", told.texts.map(({ text }, i) => `${i + 1}. ${text.length > 60 ? `${text.slice(0, 58)}…` : text}`));
-    options("layer", Array.from({ length: told.layers }, (_, i) => `${i + 1} of ${told.layers}`));
-    options("head", Array.from({ length: told.heads }, (_, i) => `${i + 1} of ${told.heads}`));
-    form.elements.text.addEventListener("change", () => { cell = null; set({ text: Number(form.elements.text.value), token: null }); });
-    for (const name of ["layer", "head"]) form.elements[name].addEventListener("change", () => set({ [name]: Number(form.elements[name].value) }));
-    for (const name of ["m", "steps"]) form.elements[name].addEventListener("input", () => set({ [name]: Number(form.elements[name].value) }));
-    for (const name of ["view", "masking"]) for (const radio of form.elements[name]) radio.addEventListener("change", () => set({ [name]: radio.value }));
-    form.elements.copy.addEventListener("click", async () => {
+    options("layer", d3.range(told.layers).map((i) => `${i + 1} of ${told.layers}`));
+    options("head", d3.range(told.heads).map((i) => `${i + 1} of ${told.heads}`));
+    form.addEventListener("input", ({ target: { name, value } }) => {
+      if (name === "text") cell = null;
+      set({ [name]: ["view", "masking"].includes(name) ? value : Number(value), ...(name === "text" ? { token: null } : {}) });
+    });
+    controls.copy.addEventListener("click", async () => {
       history.replaceState(null, "", address());
       try {
         await navigator.clipboard.writeText(location.href);
@@ -594,20 +573,21 @@
         output("copied").textContent = "the address of this page is the link";
       }
     });
-    const list = find(".x-tokens"), tokenOf = (event) => event.target.closest("[data-token]")?.dataset.token;
-    list.addEventListener("click", (event) => { if (tokenOf(event)) { hovered = null; set({ token: Number(tokenOf(event)) }); } });
-    list.addEventListener("pointerover", (event) => {
+    const tokenOf = (event) => event.target.closest("[data-token]")?.dataset.token;
+    const look = (token) => {
+      hovered = cell = null;
+      set({ token: Math.max(0, Math.min(now().length - 1, token)) });
+    };
+    d3.select(find(".x-tokens")).on("click", (event) => { if (tokenOf(event)) look(Number(tokenOf(event))); }).on("pointerover", (event) => {
       if (event.pointerType === "touch" || !tokenOf(event)) return;
       hovered = Number(tokenOf(event));
       drawWeights(now());
-    });
-    list.addEventListener("pointerleave", () => { hovered = null; drawWeights(now()); });
-    list.addEventListener("keydown", (event) => {
-      const at = now(), to = { ArrowLeft: at.token - 1, ArrowUp: at.token - 1, ArrowRight: at.token + 1, ArrowDown: at.token + 1, Home: 0, End: at.length - 1 }[event.key];
+    }).on("pointerleave", () => { hovered = null; drawWeights(now()); }).on("keydown", (event) => {
+      const { token, length } = now();
+      const to = { ArrowLeft: token - 1, ArrowUp: token - 1, ArrowRight: token + 1, ArrowDown: token + 1, Home: 0, End: length - 1 }[event.key];
       if (to === undefined) return;
       event.preventDefault();
-      hovered = null;
-      set({ token: Math.max(0, Math.min(at.length - 1, to)) });
+      look(to);
     });
     for (const name of ["profile", "errors"]) find(`details[data-table="${name}"]`).addEventListener("toggle", () => draw(false));
   }
@@ -619,6 +599,7 @@
   makeBoards();
   draw(false);
   addEventListener("hashchange", () => { readAddress(); draw(false); });
+  new ResizeObserver(() => { drawBoards(now()); drawCell(now()); }).observe(find(".x-product"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(false));
   new MutationObserver(() => draw(false)).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });
 })();
