@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nystrom_np.fast import definitions
 from nystrom_np.fast.on_numpy import encoder, few_rows
 from nystrom_np.fast.on_numpy.encoder import activated, affine, by_feature, map_rows
 from nystrom_np.fast.on_numpy.threads import using_threads
-from nystrom_np.functional import linear
+from nystrom_np.functional import depthwise_conv, linear
 from nystrom_np.testing import arrays
 from tests.backends import Backend
 from tests.laws.tools import assert_close, cases, eps, shapes
@@ -128,8 +129,10 @@ def test_map_rows(worth: int, most: int, max_rows: int, monkeypatch: pytest.Monk
     assert map_rows(lambda x, out: np.copyto(out, x), x, width=3)[0].dtype == x.dtype
 
 
-@pytest.mark.parametrize(("block", "unpacked"), [(32, 1_000_000), (8, 200), (16, 500), (32, 0)])
-def test_multiply(block: int, unpacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("block", "unpacked"), [((16, 32), 1_000_000), ((8, 8), 200), ((16, 16), 500), ((24, 32), 80), ((16, 32), 0)]
+)
+def test_multiply(block: tuple[int, int], unpacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """W x, whatever the number of features and however many of them make a block (by its definition)."""
     monkeypatch.setattr(few_rows, "FEATURES_PER_BLOCK", block)
     monkeypatch.setattr(few_rows, "UNPACKED", unpacked)
@@ -141,19 +144,42 @@ def test_multiply(block: int, unpacked: int, monkeypatch: pytest.MonkeyPatch) ->
         assert_close(out, (weight[..., None] * x).sum(axis=1), 1e-12)
 
 
-def test_threads_share_the_features_of_few_rows() -> None:
-    """Of weights that are worth it each thread computes some, and of smaller ones the calling thread all."""
-    for width, threads in ((1024, 2), (256, 1)):
+@pytest.mark.parametrize("unpacked", [1_000_000, 200, 16])
+@pytest.mark.parametrize("fewest", [1, 10, 768])
+def test_pieces_cover_the_features_once(fewest: int, unpacked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, and none larger than OpenBLAS takes uncopied, unless such are not worth it."""
+    monkeypatch.setattr(few_rows, "UNPACKED", unpacked)
+    monkeypatch.setattr(few_rows, "FEWEST_INPUTS", fewest)
+    for start, stop, rows in itertools.product((0, 5), (6, 40), (1, 3)):
+        parts = few_rows.pieces(slice(start, stop), rows)
+        assert [i for part in parts for i in range(part.start, part.stop)] == list(range(start, stop))
+        most = unpacked // (few_rows.FEATURES_PER_BLOCK[0] * rows)
+        assert max(part.stop - part.start for part in parts) <= (most if most >= fewest else stop)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+@pytest.mark.parametrize("size", [1, 3, 5, 9])
+def test_band(length: int, size: int) -> None:
+    """A product with the band is the convolution, by the definition of depthwise_conv."""
+    rng = np.random.default_rng(length)
+    filters, value = rng.standard_normal((2, size)), rng.standard_normal((2, length, 3))
+    with definitions():
+        expected = depthwise_conv(value[None], filters[:, None, :, None])[0]
+    assert_close(value.swapaxes(-1, -2) @ few_rows.band(filters, length), expected.swapaxes(-1, -2), 1e-14)
+
+
+def test_threads_share_the_weights_of_few_rows() -> None:
+    """Of weights that are worth it each thread takes some, and of smaller ones the calling thread all."""
+    x = np.ones((4, 8), np.float32)
+    for weights, threads in ((1 << 20, 2), (1 << 16, 1)):
         taken = set()
 
-        def where(y: np.ndarray, taken: set[int] = taken) -> np.ndarray:
+        def share(part: slice, taken: set[int] = taken) -> np.ndarray:
             taken.add(threading.get_ident())
-            time.sleep(0.02)  # for the other thread to take its part
-            return -y
+            time.sleep(0.02)  # for the other thread to take its share
+            return np.full((3, 8), float(part.stop - part.start))
 
-        p = {"weight": np.eye(width, dtype=np.float32), "bias": np.ones(width, np.float32)}
-        x = np.arange(8.0 * width, dtype=np.float32).reshape(width, 8)
         with using_threads(2):
-            (y,) = few_rows.affine(x, (p, where))
-        np.testing.assert_array_equal(y, -x - 1.0)
+            total = few_rows.sum_of_shares(share, few_rows.shares(4, weights, x))
+        np.testing.assert_array_equal(total, np.full((3, 8), 4))
         assert len(taken) == threads

@@ -102,9 +102,13 @@ def encoder_layer(
 ) -> tuple[Float[Array, "batch length dim"], Any]:
     """Compute :func:`nystrom_np.definition.encoder_layer`: after attention a block of rows goes through all steps."""
     attend, output = p["attention"]["self"], p["attention"]["output"]
+    few = few_rows.are_few(config, x)
+    if few and few_rows.heads_are_alone(config, x, mask, segments):
+        y = few_rows.attention_block(p["attention"], config, x, mask, head_mask, segments)
+        return few_rows.after_attention(p, config, y, x), None
     context, weights = self_attention(attend, config, x, mask, head_mask, segments=segments, workspace=workspace)
-    if few_rows.are_few(config, x):
-        return few_rows.after_attention(p, config, context, x), weights
+    if few:
+        return few_rows.after_attention(p, config, few_rows.output_block(p["attention"], context), x), weights
 
     def after_attention(context: Array, x: Array, out: Array) -> None:
         x = affine(output["dense"], context, partial(add_and_norm, output["LayerNorm"], config), x)

@@ -5,13 +5,15 @@ after the other leaves cores idle in between. Here whole blocks of work (product
 together) go to threads instead, and BLAS is held to one thread for as long as any of them runs.
 """
 
+import ctypes
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -77,19 +79,77 @@ class _BlasThreads:
                     self._limiter.restore_original_limits()
 
 
+class _Helpers:
+    """Threads that wait for work. A new one begins where none is idle; who was the last to end is the next to work."""
+
+    def __init__(self) -> None:
+        self._idle: deque[SimpleQueue[Any]] = deque()
+        self._count = 0
+
+    def submit(self, at_work: Any, function: Callable[[], None]) -> None:
+        """Let one call a function that raises nothing, holding the lock ``at_work`` from when it begins."""
+        try:
+            tasks = self._idle.pop()
+        except IndexError:
+            if self._count >= MAX_THREADS:
+                return
+            tasks = SimpleQueue()
+            threading.Thread(target=self._serve, args=(tasks,), name="nystrom_np", daemon=True).start()
+            self._count += 1
+        tasks.put((at_work, function))
+
+    def _serve(self, tasks: Any) -> None:
+        while True:
+            at_work, function = tasks.get()
+            with at_work:
+                function()
+                self._idle.append(tasks)  # before anybody can know that it has ended
+            del function  # and the arrays that it knows
+
+
 def _begin() -> None:
     """Start from nothing: when imported, and in a forked child, where no thread has survived and locks may be held."""
     global _blas_threads, _inside, _helpers
     _blas_threads = _BlasThreads()
     _inside = threading.local()
-    _helpers = ThreadPoolExecutor(MAX_THREADS, "nystrom_np")
+    _helpers = _Helpers()
 
 
 _blas_threads: _BlasThreads
 _inside: threading.local
-_helpers: ThreadPoolExecutor
+_helpers: _Helpers
 _begin()
 os.register_at_fork(after_in_child=_begin)
+
+
+try:
+    _current_cpu: Any = ctypes.CDLL(None).sched_getcpu
+except (AttributeError, OSError, TypeError):  # pragma: no cover - not Linux, whose scheduler needs this help
+    _current_cpu = None
+
+
+@contextmanager
+def _apart(threads: int) -> Iterator[Any]:
+    """Hold this thread to the core it is on, and yield the others, for its helpers; None if there are too few.
+
+    Linux often wakes a thread on the core of the thread that wakes it, where the two take turns. In a virtual machine
+    that has rested a while it does so every time, and the second core brings nothing in the first pass.
+    """
+    cpus = os.sched_getaffinity(0) if _current_cpu is not None else set()
+    if not 1 < threads <= len(cpus):
+        yield None
+        return
+    here = {_current_cpu()}
+    _settle(here)
+    try:
+        yield frozenset(cpus - here)
+    finally:
+        _settle(cpus)
+
+
+def _settle(cpus: Any) -> None:
+    with suppress(OSError):  # those cores have been taken from the process meanwhile
+        os.sched_setaffinity(0, cpus)
 
 
 def thread_count() -> int:
@@ -209,12 +269,14 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
                     errors[index] = error
                     todo.clear()
 
-    def assist(lock: threading.Lock) -> None:
-        with lock:
-            try:
-                work()
-            except BaseException as error:  # more than an exception, a SystemExit for one
-                exits.append(error)
+    def assist(cpus: Any) -> None:
+        try:
+            if cpus is not None and getattr(_inside, "cpus", None) != cpus:
+                _settle(cpus)
+                _inside.cpus = cpus
+            work()
+        except BaseException as error:  # more than an exception, a SystemExit for one
+            exits.append(error)
 
     def finish() -> None:  # drop what waits, see out what runs: who begins only now finds nothing to do
         todo.clear()
@@ -222,12 +284,12 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
             with lock:
                 pass
 
-    with _blas_threads.limited(), _short_buffers():
+    with _blas_threads.limited(), _short_buffers(), _apart(threads) as others:
         try:
             # in a copy of this thread's context: numpy.errstate, for one, holds there too
             with suppress(RuntimeError):  # no more threads can be had, as when the process ends: this one does it all
                 for lock in at_work:
-                    _helpers.submit(copy_context().run, assist, lock)
+                    _helpers.submit(lock, partial(copy_context().run, assist, others))
             work()
             finish()
         finally:  # also after an interrupt of the first time
