@@ -20,13 +20,14 @@ TEXTS = (
     "Many people in the United [MASK] of America live in large cities on the coast.",
     "The river rises in the mountains, flows through three countries and ends in the [MASK]. Many towns lie on its "
     "banks. In spring, when the snow melts, the water is high, and boats carry wood and stone down to the old port.",
-    "The piano is a musical instrument with keys. The violin is a musical [MASK] with strings, and the flute is one "
-    "that is blown.",
+    "The first world [MASK] began in 1914 and ended in 1918. It was followed by a second one twenty years later, "
+    "which began when Germany invaded Poland, and in which many more people died than in the first. Then there was "
+    "peace.",
     "The city is the [MASK] of the country and lies on the coast in the south. About two million people live there. "
     "It has an old university, a large port and many museums, and it was the home of several famous writers and "
     "painters.",
 )
-"""The second, third and fifth are shorter than the model's 64 positions, and so padded."""
+"""The second and third are shorter than the model's 64 positions, and so padded. Each padded text weighs as two."""
 
 
 def computed(cache: Path) -> Exploration:

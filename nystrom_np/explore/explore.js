@@ -6,6 +6,8 @@
   const bytes = Uint8Array.from(atob(numbers), (letter) => letter.charCodeAt(0));
   const view = new DataView(bytes.buffer);
   const MASKINGS = { transformers: "as transformers", original: "as the authors", invariant: "not there" };
+  const TITLES = { exact: "S, exact", nystrom: "F A⁺ B", difference: "F A⁺ B − S" };
+  const PLACES = { S: "ij", F: "iq", B: "pj", A: "pq", P: "qp" }; // of rows, columns: i, j tokens, p a landmark of queries, q one of keys
   const EXACT = 11; // the last place of the slider of steps
   const GUESSES = 5;
   const find = (selector) => root.querySelector(selector);
@@ -19,11 +21,12 @@
     return bits & 0x8000 ? -size : size;
   }
 
+  const modeOf = (text, masking) => told.texts[text].modes.find((one) => one.masking === masking);
   const matrix = (rows, columns) => ({ rows, columns, values: new Float64Array(rows * columns) });
 
   const scoresOf = remember((text, masking, layer, head) => {
-    const mode = told.texts[text].modes.find((one) => one.masking === masking), n = mode.length;
-    const start = mode.scores + 2 * n * n * (layer * told.heads + head), found = matrix(n, n);
+    const { length: n, scores } = modeOf(text, masking);
+    const start = scores + 2 * n * n * (layer * told.heads + head), found = matrix(n, n);
     for (let i = 0; i < n * n; i++) found.values[i] = half(start + 2 * i);
     return found;
   });
@@ -171,11 +174,11 @@
   const errorAt = remember(errorOf);
 
   function realOf(text, masking) {
-    return masking === "invariant" ? told.texts[text].modes.find((one) => one.masking === masking).length : told.texts[text].real;
+    return masking === "invariant" ? modeOf(text, masking).length : told.texts[text].real;
   }
 
   function guessesOf(text, masking, m, steps) { // m = null: exact attention
-    const { guesses, length } = told.texts[text].modes.find((one) => one.masking === masking);
+    const { guesses, length } = modeOf(text, masking);
     const place = m === null || m >= length ? 0 : 1 + (m - 2) * (EXACT + 1) + steps;
     return Array.from({ length: GUESSES }, (_, i) => {
       const offset = guesses + 4 * (place * GUESSES + i);
@@ -186,35 +189,36 @@
   // --- settings, which the address holds -------------------------------------------------------------------------
 
   const wanted = {}; // as chosen; what a text cannot have is replaced in `now`
-  let hovered = null, cell = null; // the token pointed at; the cell looked at: its matrix and its places, see `cellNow`
+  let hovered = null, cell = null; // the token pointed at; the cell looked at: its matrix and its places, see `PLACES`
 
   function initial() {
-    Object.assign(wanted, { text: 0, layer: 0, head: 0, view: "nystrom", m: told.landmarks, masking: null, token: null,
+    Object.assign(wanted, { text: 0, layer: 0, head: 0, view: "nystrom", m: Math.max(2, told.landmarks), masking: null, token: null,
       steps: told.steps === null ? EXACT : Math.min(told.steps, EXACT - 1) });
   }
 
   function readAddress() {
     initial();
-    const given = new URLSearchParams(location.hash.slice(1)), whole = (name) => Number.parseInt(given.get(name), 10);
-    const within = (value, low, high) => Number.isInteger(value) && value >= low && value <= high;
-    if (within(whole("text"), 1, told.texts.length)) wanted.text = whole("text") - 1;
-    if (within(whole("layer"), 1, told.layers)) wanted.layer = whole("layer") - 1;
-    if (within(whole("head"), 1, told.heads)) wanted.head = whole("head") - 1;
-    if (["exact", "nystrom", "difference"].includes(given.get("view"))) wanted.view = given.get("view");
-    if (within(whole("m"), 2, 1000)) wanted.m = whole("m");
+    const given = new URLSearchParams(location.hash.slice(1));
+    const read = (name, low, high) => {
+      const value = Number.parseInt(given.get(name), 10);
+      if (value >= low && value <= high) wanted[name] = value - (low === 1); // people count texts, layers and heads from 1
+    };
+    read("text", 1, told.texts.length);
+    read("layer", 1, told.layers);
+    read("head", 1, told.heads);
+    read("m", 2, 1000);
+    read("steps", 0, EXACT - 1);
+    read("token", 0, 1000);
     if (given.get("steps") === "exact") wanted.steps = EXACT;
-    else if (within(whole("steps"), 0, EXACT - 1)) wanted.steps = whole("steps");
+    if (Object.hasOwn(TITLES, given.get("view"))) wanted.view = given.get("view");
     if (Object.hasOwn(MASKINGS, given.get("masking"))) wanted.masking = given.get("masking");
-    if (within(whole("token"), 0, 1000)) wanted.token = whole("token");
   }
 
   function now() {
-    const text = told.texts[wanted.text], masked = text.masked ?? 0;
-    const mode = text.modes.find((one) => one.masking === wanted.masking) ?? text.modes[0];
-    const token = wanted.token === null ? masked : wanted.token;
-    const m = Math.max(Math.min(wanted.m, mode.length), Math.min(2, mode.length)), place = [wanted.text, mode.masking, wanted.layer, wanted.head];
-    return { ...wanted, masking: mode.masking, length: mode.length, real: realOf(wanted.text, mode.masking), m,
-      token: Math.min(token, mode.length - 1), place, setting: [...place, m, wanted.steps] };
+    const { masked, modes } = told.texts[wanted.text], { masking, length } = modeOf(wanted.text, wanted.masking) ?? modes[0];
+    const m = Math.min(wanted.m, length), place = [wanted.text, masking, wanted.layer, wanted.head];
+    return { ...wanted, masking, length, real: realOf(wanted.text, masking), m, token: Math.min(wanted.token ?? masked ?? 0, length - 1),
+      place, setting: [...place, m, wanted.steps] };
   }
 
   function address() {
@@ -226,15 +230,17 @@
 
   // --- words ------------------------------------------------------------------------------------------------------
 
-  const shown = (value) => d3.format(value && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e5) ? ".3~e" : ".4~r")(value);
-  const brief = (value) => d3.format(value && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e3) ? ".0e" : Math.abs(value) < 10 ? ".3f" : ".1f")(value);
-  const briefest = (value) => d3.format(Math.abs(value) < 9.995 ? ".2f" : ".3~g")(value).replace(/^(−?)0(?=\.)/, "$1");
+  const within = (value, low, high) => value === 0 || (Math.abs(value) >= low && Math.abs(value) < high);
+  const shown = (value) => d3.format(within(value, 1e-4, 1e5) ? ".4~r" : ".3~e")(value);
+  const brief = (value) => d3.format(within(value, 1e-3, 10) ? ".3f" : within(value, 10, 1e3) ? ".1f" : ".0e")(value);
+  const briefest = (value) => d3.format(within(value, 0, 9.995) ? ".2f" : ".3~g")(value).replace(/^(−?)0(?=\.)/, "$1");
   const percent = (value) => `${d3.format(".3~r")(100 * value)} %`;
   const label = (token) => token.replace(/^▁(?=.)/, "");
   const named = (i) => `${label(told.texts[wanted.text].tokens[i])} (${i})`;
   const stepsInWords = (steps) => (steps === EXACT ? "exact" : `${steps} ${steps === 1 ? "step" : "steps"}`);
   const spanOf = (starts, a) => (starts[a + 1] - starts[a] === 1 ? `token ${starts[a]}` : `tokens ${starts[a]} to ${starts[a + 1] - 1}`);
-  const nameOf = (kind, i) => (kind === "token" ? named(i) : `landmark ${i}`);
+  const kindOf = (place) => ("ij".includes(place) ? "token" : "landmark");
+  const nameOf = (place, i) => (kindOf(place) === "token" ? named(i) : `landmark ${i}`);
 
   function table(caption, heads, rows) { // the first cell of a row is its name
     const made = d3.create("table");
@@ -268,20 +274,15 @@
     return { ...exact, values: found.values.map((value, i) => value - exact.values[i]) };
   }
 
-  const TITLES = { exact: "S, exact", nystrom: "F A⁺ B", difference: "F A⁺ B − S" };
-
-  function boards(at) { // `places` are the names in `cell` of a row and of a column
-    const { f, a, b } = kernels(...at.place, at.m);
-    const plus = inverse(...at.setting);
-    const top = at.view === "difference" ? undefined : d3.quantile(exactOf(...at.place).values, 0.995) || 1;
-    const board = (title, found, rows, columns, places, most = largest(found.values)) => ({ title, a: found, rows, columns, places, most, colours: ramp(most) });
-    return { S: board(TITLES[at.view], largeMatrix(at), "token", "token", ["i", "j"], top),
-      F: board("F", f, "token", "landmark", ["i", "q"]), B: board("B", b, "landmark", "token", ["p", "j"]),
-      A: board("A", a, "landmark", "landmark", ["p", "q"]), P: board("A⁺", plus, "landmark", "landmark", ["q", "p"]) };
+  function boards(at) {
+    const { f, a, b } = kernels(...at.place, at.m), exact = exactOf(...at.place).values;
+    const board = (title, found, most = largest(found.values)) => ({ title, a: found, most, colours: ramp(most) });
+    return { S: board(TITLES[at.view], largeMatrix(at), at.view === "difference" ? undefined : d3.quantile(exact, 0.995) || 1),
+      F: board("F", f), B: board("B", b), A: board("A", a), P: board("A⁺", inverse(...at.setting)) };
   }
 
   function makeBoards() {
-    for (const name of ["S", "F", "B", "A", "P"]) {
+    for (const [name, [down, along]] of Object.entries(PLACES)) {
       const outer = d3.select(find(".x-matrices")).append("div").attr("class", "x-matrix").style("grid-area", name);
       outer.append("h3");
       const board = outer.append("div").attr("class", "x-board").attr("tabindex", 0).attr("role", "application").attr("data-board", name);
@@ -291,11 +292,12 @@
         const { a } = boards(now())[name], [x, y] = d3.pointer(event, board.node());
         choose(name, Math.floor(y / board.node().clientHeight * a.rows), Math.floor(x / board.node().clientWidth * a.columns));
       };
-      board.on("pointermove", point).on("pointerdown", point).on("click", () => { if (cell && "SF".includes(name)) set({ token: cell.i }); });
+      const look = () => { if (down === "i") set({ token: cellNow(now()).i }); };
+      board.on("pointermove", point).on("pointerdown", point).on("click", look);
       board.on("focus", () => { if (cell?.board !== name) choose(name); });
       board.on("keydown", (event) => {
-        if (event.key === "Enter" && cell && "SF".includes(name)) set({ token: cell.i });
-        const { a, places } = boards(now())[name], [row, column] = places.map((place) => cellNow(now())[place]);
+        if (event.key === "Enter") look();
+        const { a } = boards(now())[name], { [down]: row, [along]: column } = cellNow(now());
         const to = { ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
           Home: [row, 0], End: [row, a.columns - 1], PageUp: [0, column], PageDown: [a.rows - 1, column] }[event.key];
         if (!to) return;
@@ -309,9 +311,8 @@
   }
 
   function choose(board, row, column) { // of a cell in S the landmarks are those of its two tokens
-    const at = now(), { a, places } = boards(at)[board], chosen = { ...cellNow(at), board };
-    const within = (value, count) => Math.max(0, Math.min(count - 1, value));
-    if (row !== undefined) Object.assign(chosen, { [places[0]]: within(row, a.rows), [places[1]]: within(column, a.columns) });
+    const at = now(), chosen = { ...cellNow(at), board };
+    if (row !== undefined) Object.assign(chosen, { [PLACES[board][0]]: row, [PLACES[board][1]]: column });
     cell = board === "S" ? withLandmarks(at, chosen) : chosen;
     drawCell(at);
   }
@@ -321,21 +322,21 @@
     return { board, i, j, p: segment(i), q: segment(j) };
   }
 
-  function cellNow(at) { // i and j are tokens; p is a landmark of queries, q one of keys
+  function cellNow(at) {
     const weights = exactOf(...at.place).values.slice(at.token * at.length, (at.token + 1) * at.length);
-    if (!cell) return withLandmarks(at, { board: "S", i: at.token, j: d3.maxIndex(weights) });
-    const within = (value, count) => Math.min(value, count - 1);
-    return { board: cell.board, i: within(cell.i, at.length), j: within(cell.j, at.length), p: within(cell.p, at.m), q: within(cell.q, at.m) };
+    const { board, ...spots } = cell ?? withLandmarks(at, { board: "S", i: at.token, j: d3.maxIndex(weights) });
+    for (const place of "ijpq") spots[place] = Math.max(0, Math.min(spots[place], (kindOf(place) === "token" ? at.length : at.m) - 1));
+    return { board, ...spots };
   }
 
   function drawBoards(at) {
     const all = boards(at), grid = find(".x-matrices");
     const digits = 38 * at.m / grid.clientWidth, small = digits < 0.5 ? Math.max(digits, 0.2) : Math.max(at.m / (at.m + at.length), 0.2);
     grid.style.gridTemplateColumns = `minmax(0, ${1 - small}fr) minmax(0, ${small}fr)`;
-    for (const [name, { title, a, rows, columns }] of Object.entries(all)) {
+    for (const [name, { title, a }] of Object.entries(all)) {
       const board = d3.select(find(`[data-board="${name}"]`));
       d3.select(board.node().parentNode).select("h3").text(title).append("span").attr("class", "x-size").text(` · ${a.rows} × ${a.columns}`);
-      board.attr("aria-label", `${title}: ${a.rows} ${rows}s by ${a.columns} ${columns}s. Arrow keys go from cell to cell.`)
+      board.attr("aria-label", `${title}: ${a.rows} ${kindOf(PLACES[name][0])}s by ${a.columns} ${kindOf(PLACES[name][1])}s. Arrow keys go from cell to cell.`)
         .style("aspect-ratio", "SAP".includes(name) ? 1 : null); // the others are as high and wide as these beside them
       d3.select(find(`details[data-table="${name}"] summary`)).text(`${title} as a table`);
       fillTable(name);
@@ -363,8 +364,8 @@
 
   function drawCell(at) {
     const all = boards(at), point = cellNow(at);
-    for (const [name, { a, places: [row, column] }] of Object.entries(all)) {
-      const marks = "SF".includes(name) ? [[at.token, 1, 0, a.columns]] : [];
+    for (const [name, { a }] of Object.entries(all)) {
+      const [row, column] = PLACES[name], marks = row === "i" ? [[at.token, 1, 0, a.columns]] : [];
       if (point.board === name) marks.push([point[row], 1, point[column], 1]);
       else if (point.board === "S" && name === "F") marks.push([point.i, 1, 0, a.columns]);
       else if (point.board === "S" && name === "B") marks.push([0, a.rows, point.j, 1]);
@@ -377,9 +378,9 @@
   }
 
   function cellInWords(at, all, point) {
-    const { title, a, rows, columns, places } = all[point.board], [row, column] = places.map((place) => point[place]);
-    const starts = segments(at.length, at.m), name = (kind, i) => (kind === "token" ? named(i) : `landmark ${i} (${spanOf(starts, i)})`);
-    if (point.board !== "S") return `${title}, from ${name(rows, row)} to ${name(columns, column)}: ${shown(a.values[row * a.columns + column])}`;
+    const { title, a } = all[point.board], [down, along] = PLACES[point.board], { [down]: row, [along]: column } = point, starts = segments(at.length, at.m);
+    const name = (place) => `${nameOf(place, point[place])}${kindOf(place) === "token" ? "" : ` (${spanOf(starts, point[place])})`}`;
+    if (point.board !== "S") return `${title}, from ${name(down)} to ${name(along)}: ${shown(a.values[row * a.columns + column])}`;
     const exact = exactOf(...at.place).values[row * at.length + column];
     const found = near(...at.setting).values[row * at.length + column];
     return `From ${named(row)} to ${named(column)}: exact ${shown(exact)}, Nyström ${shown(found)}, difference ${shown(found - exact)}. `
@@ -392,16 +393,16 @@
     const landmarks = Math.min(at.m, Math.max(fit >> 1, fit - at.length)), tokens = Math.min(at.length, fit - landmarks);
     const around = (middle, count, many) => d3.range(many).map((i) => i + Math.max(0, Math.min(count - many, middle - (many >> 1))));
     const spots = { i: around(point.i, at.length, Math.min(at.length, 5)), j: around(point.j, at.length, tokens), p: around(point.p, at.m, landmarks), q: around(point.q, at.m, landmarks) };
-    const title = (name) => ({ words: `${all[name].title}${"FP".includes(name) ? " · landmarks" : ""}`, head: "colgroup", span: spots[all[name].places[1]].length });
-    const heads = (name) => spots[all[name].places[1]].map((i) => ({ words: all[name].columns === "token" ? named(i).replace(/ \((\d+)\)$/, "\n$1") : i, head: "col" }));
-    const cells = (name, row) => spots[all[name].places[1]].map((column) => {
-      const { a, colours, places } = all[name], value = a.values[row * a.columns + column];
-      return { words: brief(value), fill: colours(value), where: [name, row, column], here: point.board === name && point[places[0]] === row && point[places[1]] === column };
+    const title = (name) => ({ words: `${all[name].title}${"FP".includes(name) ? " · landmarks" : ""}`, head: "colgroup", span: spots[PLACES[name][1]].length });
+    const heads = (name) => spots[PLACES[name][1]].map((i) => ({ words: kindOf(PLACES[name][1]) === "token" ? named(i).replace(/ \((\d+)\)$/, "\n$1") : i, head: "col" }));
+    const cells = (name, row) => spots[PLACES[name][1]].map((column) => {
+      const { a, colours } = all[name], [down, along] = PLACES[name], value = a.values[row * a.columns + column];
+      return { words: brief(value), fill: colours(value), where: [name, row, column], here: point.board === name && point[down] === row && point[along] === column };
     });
-    const band = (names, before = [], span = 1) => spots[all[names[0]].places[0]].map((i) => [...before, { words: nameOf(all[names[0]].rows, i).replace(/[()]/g, ""), head: "row", span }, ...names.flatMap((name) => cells(name, i))]);
+    const band = (names, before = [], span = 1) => spots[PLACES[names[0]][0]].map((i) => [...before, { words: nameOf(PLACES[names[0]][0], i).replace(/[()]/g, ""), head: "row", span }, ...[...names].flatMap((name) => cells(name, i))]);
     const none = [{ words: "" }], gap = [{ words: "", span: tokens + 1 }];
-    const lines = [[...none, title("S"), title("F")], [...none, ...heads("S"), ...heads("F")], ...band(["S", "F"]),
-      [...none, title("B"), title("A")], ...band(["B", "A"]), [...gap, title("P")], [...gap, ...heads("P")], ...band(["P"], [{ words: "", span: tokens - 1 }], 2)];
+    const lines = [[...none, title("S"), title("F")], [...none, ...heads("S"), ...heads("F")], ...band("SF"),
+      [...none, title("B"), title("A")], ...band("BA"), [...gap, title("P")], [...gap, ...heads("P")], ...band("P", [{ words: "", span: tokens - 1 }], 2)];
     d3.select(lens).select("tbody").html("").selectAll().data(lines).join("tr").selectAll().data((line) => line)
       .join((enter) => enter.append(({ head }) => document.createElement(head ? "th" : "td"))).text(({ words }) => words)
       .attr("scope", ({ head }) => head).attr("colspan", ({ span }) => span).attr("class", ({ here }) => (here ? "x-here" : null)).attr("data-cell", ({ where }) => where)
@@ -409,10 +410,11 @@
   }
 
   function fillTable(name) {
-    const details = find(`details[data-table="${name}"]`), { a, rows, columns, title } = boards(now())[name];
+    const details = find(`details[data-table="${name}"]`);
     if (!details.open) return details.lastChild.replaceChildren();
-    const lines = d3.range(a.rows).map((i) => [nameOf(rows, i), ...Array.from(a.values.slice(i * a.columns, (i + 1) * a.columns), shown)]);
-    return details.lastChild.replaceChildren(table(title, ["", ...d3.range(a.columns).map((j) => nameOf(columns, j))], lines).node());
+    const { a, title } = boards(now())[name], [down, along] = PLACES[name];
+    const lines = d3.range(a.rows).map((i) => [nameOf(down, i), ...Array.from(a.values.slice(i * a.columns, (i + 1) * a.columns), shown)]);
+    return details.lastChild.replaceChildren(table(title, ["", ...d3.range(a.columns).map((j) => nameOf(along, j))], lines).node());
   }
 
   function drawTokens(at) {
@@ -598,7 +600,7 @@
   makeControls();
   makeBoards();
   draw(false);
-  addEventListener("hashchange", () => { readAddress(); draw(false); });
+  addEventListener("hashchange", () => { cell = null; readAddress(); draw(false); });
   new ResizeObserver(() => { drawBoards(now()); drawCell(now()); }).observe(find(".x-product"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(false));
   new MutationObserver(() => draw(false)).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });
