@@ -231,8 +231,8 @@
   // --- words ------------------------------------------------------------------------------------------------------
 
   const within = (value, low, high) => value === 0 || (Math.abs(value) >= low && Math.abs(value) < high);
-  const shown = (value) => d3.format(within(value, 1e-4, 1e5) ? ".4~r" : ".3~e")(value);
-  const brief = (value) => d3.format(within(value, 1e-3, 10) ? ".3f" : within(value, 10, 1e3) ? ".1f" : ".0e")(value);
+  const shown = (value) => d3.format(within(value, 1e-4, 1e5) ? ".4~r" : ".3~e")(value).replace("e-", "e−"); // where no line breaks
+  const brief = (value) => d3.format(within(value, 1e-3, 10) ? ".3f" : within(value, 10, 1e3) ? ".1f" : within(value, 1e3, 9999) ? ".0f" : ".0e")(value);
   const briefest = (value) => d3.format(within(value, 0, 9.995) ? ".2f" : ".3~g")(value).replace(/^(−?)0(?=\.)/, "$1");
   const percent = (value) => `${d3.format(".3~r")(100 * value)} %`;
   const label = (token) => token.replace(/^▁(?=.)/, "");
@@ -343,7 +343,7 @@
     }
     for (const [name, one] of Object.entries(all)) paint(find(`[data-board="${name}"]`), one);
     output("product").textContent = `Blue is above zero, orange below; a full colour is ${shown(all.S.most)} or more in ${all.S.title}, the largest number in each other matrix. `
-      + `Rows of S and F are tokens that look, columns of S and B tokens looked at. A landmark is ${at.length % at.m ? `${Math.floor(at.length / at.m)} or ${Math.floor(at.length / at.m) + 1}` : at.length / at.m} neighbouring tokens.`;
+      + `Rows of S and F are tokens that look, columns of S and B tokens looked at. A landmark is ${at.length === at.m ? "one token" : `${d3.extent(d3.pairs(segments(at.length, at.m), (start, end) => end - start)).join(" or ").replace(/^(\d+) or \1$/, "$1")} neighbouring tokens`}.`;
   }
 
   function paint(board, { a, colours }) { // with digits where they can be read
@@ -389,7 +389,7 @@
 
   // The cells about the one looked at, of all five matrices, with their numbers: they stand as the matrices do.
   function drawLens(at, all, point) {
-    const lens = find(".x-lens"), size = Number.parseFloat(getComputedStyle(lens).fontSize), fit = Math.max(4, Math.floor((lens.clientWidth / size - 6.3) / 4.1));
+    const lens = find(".x-lens"), size = Number.parseFloat(getComputedStyle(lens).fontSize), fit = Math.max(4, Math.floor((lens.clientWidth / size - 6.9) / 4.1));
     const landmarks = Math.min(at.m, Math.max(fit >> 1, fit - at.length)), tokens = Math.min(at.length, fit - landmarks);
     const around = (middle, count, many) => d3.range(many).map((i) => i + Math.max(0, Math.min(count - many, middle - (many >> 1))));
     const spots = { i: around(point.i, at.length, Math.min(at.length, 5)), j: around(point.j, at.length, tokens), p: around(point.p, at.m, landmarks), q: around(point.q, at.m, landmarks) };
