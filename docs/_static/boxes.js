@@ -1,4 +1,8 @@
 document.addEventListener("DOMContentLoaded", () => {
+  // Two places beside the text, which a screen reader tells apart by their names.
+  document.querySelector(".sidebar-drawer")?.setAttribute("aria-label", "All pages");
+  document.querySelector(".toc-drawer")?.setAttribute("aria-label", "On this page");
+
   // What is wider than its frame is reached, and scrolled, with the keyboard.
   const frames = new ResizeObserver((entries) => {
     for (const { target } of entries) {

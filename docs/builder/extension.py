@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.writers.html5 import HTML5Translator
 
 from docs.builder import blocks, columns, diagram, pictures, sharing, sketches, sources, steps
 from docs.builder.blocks import DOCS
 from docs.builder.gains import bars, gains, said_of
-from docs.builder.listing import listing, printed
+from docs.builder.listing import LANGUAGES, box, breakable, listing, printed
 from docs.builder.read import READS
 from nystrom_np import explore, functional
 from tests.benchmarks import twins
@@ -137,11 +139,14 @@ class Proof(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
-        found = proofs([line.strip() for line in self.content if line.strip()])
-        number = len(found) // 3
-        opened = f'<details class="proofs"><summary>Proved by {number} test{"s" if number > 1 else ""}</summary>'
-        edges = (nodes.raw("", part, format="html") for part in (opened, "</details>"))
-        return [nodes.container("", next(edges), *found, next(edges), classes=["proofs"])]
+        return [folded([line.strip() for line in self.content if line.strip()])]
+
+
+def folded(identities: list[str]) -> nodes.container:
+    """Tests that prove, in one quiet line to unfold."""
+    opened = f'<details class="proofs"><summary>Proved by {len(identities)} test{"s" * (len(identities) > 1)}</summary>'
+    edges = (nodes.raw("", part, format="html") for part in (opened, "</details>"))
+    return nodes.container("", next(edges), *proofs(identities), next(edges), classes=["proofs"])
 
 
 def proofs(identities: list[str]) -> list[nodes.Node]:
@@ -150,7 +155,7 @@ def proofs(identities: list[str]) -> list[nodes.Node]:
     for identity in identities:
         said, code = sources.test_source(identity)
         said = " ".join(said.split("\n\n")[0].replace("`", "").split())
-        name = html.escape(f"tests/{identity}")
+        name = breakable(html.escape(f"tests/{identity}"))
         summary = f'<details class="proof"><summary><code>{name}</code>'
         summary += f"<span>{html.escape(said)}</span></summary>" if said else "</summary>"
         found += [
@@ -243,7 +248,7 @@ class PublicNames(SphinxDirective):
             thing = sources.resolve(name)
             said = inspect.getdoc(thing) if callable(thing) else ""
             summary = (said or "").splitlines()[0] if said else "a table of names"
-            summary = summary.replace(":func:", "").replace(":class:", "").replace("*", r"\*").replace("`", "")
+            summary = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", summary).replace("*", r"\*").replace("`", "")
             text.append(f"- {{py:obj}}`{short} <{name}>`: {summary}")
         node = nodes.container(classes=["public-names"])
         self.state.nested_parse(StringList(text), self.content_offset, node)
@@ -272,7 +277,17 @@ def accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     body = context.get("body", "").replace(
         '<dl>\n<dd><em class="sig-param">', '<dl role="list">\n<dd><em class="sig-param">'
     )
-    context["body"] = body.replace('<dd><em class="sig-param">', '<dd role="listitem"><em class="sig-param">')
+    body = body.replace('<dd><em class="sig-param">', '<dd role="listitem"><em class="sig-param">')
+    if page == "_modules/index":  # a list within a list belongs to the item before it
+        body = body.replace("</li>\n<ul>", "<ul>").replace("</ul><li>", "</ul></li>\n<li>")
+        body = body.replace("</ul></ul>", "</ul></li></ul>")
+    body = re.sub(r'(?<=<span class="pre">)[^<]{23,}', lambda found: breakable(found[0]), body)
+    body = re.sub("<td.*?</td>", lambda cell: MEASURE.sub("\N{NO-BREAK SPACE}", cell[0]), body, flags=re.DOTALL)
+    context["body"] = body.replace('<span class="pre">-', '<span class="pre option">-')
+
+
+MEASURE = re.compile(r"(?<=\d) (?=(?:ms|s|MB|MiB|GB|×)(?:[^\w]|$))|(?<=[≤≥]) (?=\d)")
+"""The space between a number and its unit, or a sign and its number, in a table."""
 
 
 class BibTeX(SphinxDirective):
@@ -298,6 +313,10 @@ def described(app: Sphinx, page: str, template: str, context: dict[str, Any], do
 
 def excerpt(node: nodes.Node) -> str:
     """The text of a page for the search, its sections marked."""
+    if isinstance(node, addnodes.desc_parameterlist):
+        return f"({', '.join(map(excerpt, node.children))}) "
+    if "viewcode-link" in getattr(node, "attributes", {}).get("classes", ()):
+        return ""
     if isinstance(node, nodes.Text):
         return html.escape(str(node), quote=False)
     if isinstance(node, (nodes.raw, nodes.comment)):
@@ -334,9 +353,7 @@ def add_proofs(app: Sphinx, doctree: nodes.document) -> None:
     """Name the tests on the pages that a command writes."""
     identities = sources.PROOFS_OF_PAGES_WRITTEN_ELSEWHERE.get(app.env.docname, ())
     if identities:
-        section = next(iter(doctree.findall(nodes.section)))
-        for node in reversed(proofs(list(identities))):
-            section.insert(1, node)
+        next(iter(doctree.findall(nodes.section))).append(folded(list(identities)))
 
 
 def as_written(app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: Any, returns: Any) -> Any:
@@ -355,6 +372,23 @@ def shapes_for_documentation(app: Sphinx, what: str, name: str, thing: Any, opti
     lines += [f"``{shapes}``", ""] if shapes else []
     if short in functional.__all__:
         lines += [f"Documented as :func:`nystrom_np.functional.{short}`.", ""]
+
+
+COLUMNS = re.compile(r"\S {2,}\S.*\S {2,}\S")
+"""Numbers one under the other, as a table: lines that do not wrap, in a box that scrolls."""
+
+
+def visit_code(self: Any, node: nodes.literal_block) -> None:
+    """Code on every page, as on the reads: lines wrap, so that none is cut on a narrow window."""
+    code = node.astext()
+    language = "pycon" if code.startswith(">>>") else node.get("language", "")
+    if language not in LANGUAGES or node.rawsource != code:
+        HTML5Translator.visit_literal_block(self, node)
+        return
+    columns = "output" in node["classes"] and sum(bool(COLUMNS.search(row)) for row in code.split("\n")) >= 3
+    said = " ".join(["listing", *node["classes"], *(["columns"] if columns else [])])
+    self.body.append(f'<div class="{said}">{box(code, language, *node["classes"])}</div>\n')
+    raise nodes.SkipNode
 
 
 def visit_math(self: Any, node: nodes.math) -> None:
@@ -390,6 +424,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "bibtex": BibTeX,
     }.items():
         app.add_directive(name, directive)
+    app.add_node(nodes.literal_block, override=True, html=(visit_code, HTML5Translator.depart_literal_block))
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
     app.connect("doctree-read", columns.lay_out)

@@ -27,8 +27,13 @@ def said_of(name: str) -> str:
         said = f"**{quotient:.1f} times as fast**"
     else:
         said = "**as fast**" if quotient == 1.0 else f"**takes {fast / slow:.1f} times as long**"
-    given = gains()["cases"][name]["given"]
-    return f"`{name.partition(',')[0]}`, {given}: {said}, {twins.said(fast)} for {twins.said(slow)}"
+    given = gains()["cases"][name]["given"].replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    return f"`{name.partition(',')[0]}`, {given}: {said}, {unbroken(fast)} in place of {unbroken(slow)}"
+
+
+def unbroken(seconds: float) -> str:
+    """A time whose unit stays on the line of its number."""
+    return twins.said(seconds).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def bars(name: str) -> str:

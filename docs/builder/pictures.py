@@ -272,10 +272,12 @@ def convergence(theme: Theme) -> tuple[Any, str]:
     left.set_title("residual")
     right.axhline(3.25**-6, color=theme["faint"], linestyle="--")
     right.set_xlabel("index")
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set_title("eigenvalues of A Z₀ (dashed: 3.25⁻⁶)")
     for axis in (left, right):
         axis.grid(True)
-    left.legend(frameon=False, fontsize=10)
+    left.set_ylim(bottom=1e-20)  # room for the legend, below the lines
+    left.legend(frameon=False, fontsize=10, loc="lower left")
     return figure, (
         "Left: the residual of the iteration against the number of steps, from three initial values. Right: the "
         f"eigenvalues of A times the initial value, from the largest to the smallest. {'; '.join(said)}."

@@ -233,9 +233,9 @@ def threads() -> Drawing:
         parts.append(words(8, y + 18, f"core {row + 1}", "start", "quiet"))
         for left, width, name, kind in ((64, 90, "W x", "first"), (156, 24, "LN", "second")):
             parts.append(box(left, y, width, 26, name, kind))
-        for left, width, name in ((182, 70, "W₁ x"), (286, 70, "W₂ x")):
+        for left, width, name in ((182, 70, "W₁ x"), (298, 70, "W₂ x")):
             parts.append(box(left, y, width, 26, name, "first"))
-        parts += [box(254, y, 30, 26, "gelu", "second"), box(358, y, 24, 26, "LN", "second")]
+        parts += [box(254, y, 42, 26, "gelu", "second"), box(370, y, 24, 26, "LN", "second")]
     said = "Two timelines of two cores. Above, the second is idle in all steps but products. Below, both are busy."
     return 192, said, parts
 

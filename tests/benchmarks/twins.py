@@ -125,7 +125,7 @@ def _by_definition(call: Callable[[], Any], times: int) -> float:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """The figures as a Markdown table."""
-    rows = ["| | of | definition | twin | gain |", "| --- | --- | --: | --: | --: |"]
+    rows = ["| function | input | definition | twin | gain |", "| --- | --- | --: | --: | --: |"]
     for name, case in found.items():
         slow, fast = case["definition"]["median"], case["twin"]["median"]
         rows.append(f"| `{name}` | {case['given']} | {said(slow)} | {said(fast)} | {slow / fast:.1f} |")
