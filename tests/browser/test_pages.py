@@ -17,7 +17,10 @@ WIDER = """() => {
     const box = picture.getBoundingClientRect();
     return box.width && (box.left < -1 || box.right > document.documentElement.clientWidth + 1);
   }).map((picture) => picture.outerHTML.slice(0, 80));
-  return [wide > 0 ? [`scrolls sideways by ${wide} px`] : [], cut].flat();
+  const code = [...document.querySelectorAll('.listing:not(.columns) pre')]
+    .filter((box) => box.scrollWidth > box.clientWidth + 1)
+    .map((box) => `code is cut: ${box.innerText.slice(0, 60)}`);
+  return [wide > 0 ? [`scrolls sideways by ${wide} px`] : [], cut, code].flat();
 }"""
 
 
