@@ -80,7 +80,7 @@ def pad(batch: Sequence[Any]) -> dict[str, np.ndarray]:
     for row in rows:
         row.setdefault("attention_mask", np.ones(row["input_ids"].shape, int))
     length = max(row["input_ids"].shape[-1] for row in rows)
-    return {name: np.stack([_padded(row[name], length) for row in rows]) for name in rows[0]}
+    return {name: _stacked([row[name] for row in rows], length) for name in rows[0]}
 
 
 def _keys(encoding: Any) -> list[str]:
@@ -105,9 +105,12 @@ def _row(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def _padded(array: np.ndarray, length: int) -> np.ndarray:
-    missing = [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])]
-    return np.pad(array, missing)
+def _stacked(arrays: Sequence[np.ndarray], length: int) -> np.ndarray:
+    """Arrays (..., length) one under the other, with zeros where one is shorter."""
+    out = np.zeros((len(arrays), *arrays[0].shape[:-1], length), np.result_type(*{array.dtype for array in arrays}))
+    for row, array in zip(out, arrays, strict=True):
+        row[..., : array.shape[-1]] = array
+    return out
 
 
 def delayed(items: Iterable[Item], distance: int) -> Iterator[Item]:

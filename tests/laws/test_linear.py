@@ -183,3 +183,18 @@ def test_threads_share_the_weights_of_few_rows() -> None:
             total = few_rows.sum_of_shares(share, few_rows.shares(4, weights, x))
         np.testing.assert_array_equal(total, np.full((3, 8), 4))
         assert len(taken) == threads
+
+
+@pytest.mark.parametrize("scores", [1 << 16, 20, 1])
+def test_segments_of_one_length_are_taken_together(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours only, each once, and no more than have so many scores, unless it is a single one."""
+    monkeypatch.setattr(few_rows, "SCORES_PER_BLOCK", scores)
+    lengths = [5, 3, 3, 3, 2, 1, 1, 3]
+    ends = np.cumsum(lengths)
+    segments = [slice(int(end - length), int(end)) for end, length in zip(ends, lengths, strict=True)]
+    found = list(few_rows.of_one_length(segments, heads=2))
+    taken = [(start, length) for part, length in found for start in range(part.start, part.stop, length)]
+    assert taken == [(part.start, part.stop - part.start) for part in segments]
+    for part, length in found:
+        count = (part.stop - part.start) // length
+        assert count == 1 or count * 2 * length**2 <= scores

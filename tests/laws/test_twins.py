@@ -251,6 +251,7 @@ def blocks(sizes: Sizes) -> Iterator[None]:
         patch.setattr(encoder, "FEW_ROWS", few)
         patch.setattr(few_rows, "FEW_ROWS", few)
         patch.setattr(few_rows, "WORTH_A_THREAD", few)
+        patch.setattr(few_rows, "SCORES_PER_BLOCK", scores)
         patch.setattr(few_rows, "UNPACKED", scores)
         patch.setattr(few_rows, "FEATURES_PER_BLOCK", (1, 8 * per_block))
         patch.setattr(few_rows, "FEWEST_INPUTS", max(few, 1))

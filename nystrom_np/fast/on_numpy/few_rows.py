@@ -10,7 +10,8 @@ parameters, as in :mod:`nystrom_np.definition`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ UNPACKED = 1_000_000
 """Multiplications of a product up to which OpenBLAS reads both factors where they lie, on processors with AVX-512;
 larger ones it first copies in another order, which takes longer than multiplying where a weight meets few rows."""
 
+SCORES_PER_BLOCK = 1 << 16
+"""Scores of short sequences that a thread holds at a time."""
+
 FEATURES_PER_BLOCK = (16, 32)
 """At least and at most so many features of such a product: with fewer, copying is faster."""
 
@@ -54,6 +58,11 @@ def are_few(config: NystromformerConfig, x: Float[Array, "batch length dim"]) ->
     """Whether a layer's rows are few, and its feed-forward block may take them together and element by element."""
     by_name = isinstance(config.hidden_act, str)  # a function of the user's may look at whole rows
     return 0 < x.shape[0] * x.shape[1] <= FEW_ROWS and by_name and not config.chunk_size_feed_forward
+
+
+def are_short(segments: Sequence[slice]) -> bool:
+    """Whether each of the segments has few rows."""
+    return max(part.stop - part.start for part in segments) <= FEW_ROWS
 
 
 def heads_are_alone(
@@ -113,6 +122,34 @@ def attention_block(
         return multiply(p["output"]["dense"]["weight"][:, some], maps[0])
 
     return sum_of_shares(of_heads, shares(config.num_attention_heads, 4 * width * width, features))
+
+
+def attend_each(
+    p: Parameters,
+    query: Float[Array, "1 heads length head_dim"],
+    key: Float[Array, "1 heads length head_dim"],
+    value: Float[Array, "1 heads length head_dim"],
+    segments: Sequence[slice],
+) -> None:
+    """Write attention of short segments to themselves over the queries, those of one length together."""
+    filters = p["conv"]["weight"][:, 0, :, 0] if "conv" in p else None
+
+    def attend_together(group: tuple[slice, int]) -> None:
+        part, length = group
+        parts = (y[0, :, part].reshape(y.shape[1], -1, length, y.shape[-1]) for y in (query, key, value))
+        q, k, v = (y.transpose(1, 0, 3, 2) for y in parts)
+        attend(q, k, v, None, filters)
+
+    parallel_map(attend_together, list(of_one_length(segments, query.shape[1])))
+
+
+def of_one_length(segments: Sequence[slice], heads: int) -> Iterator[tuple[slice, int]]:
+    """Neighbours of one length, and that length; as many as have scores that fit into a core's cache."""
+    for length, same in groupby(segments, lambda part: part.stop - part.start):
+        parts = list(same)
+        most = max(1, SCORES_PER_BLOCK // (heads * length**2))
+        for few in (parts[start : start + most] for start in range(0, len(parts), most)):
+            yield slice(few[0].start, few[-1].stop), length
 
 
 def attend(query: Heads, key: Heads, value: Heads, blank: Array | None, filters: Array | None) -> None:
