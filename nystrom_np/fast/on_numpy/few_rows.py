@@ -115,6 +115,7 @@ def attention_block(
         maps = [affine(p["self"][name], features, some) for name in ("query", "key", "value")]
         query, key, value = (y.reshape(-1, dim, batch, length).transpose(2, 0, 1, 3) for y in maps)
         filters = p["self"]["conv"]["weight"][heads, 0, :, 0] if "conv" in p["self"] else None
+        query /= math.sqrt(dim)
         for part in segments or [slice(0, length)]:
             attend(query[..., part], key[..., part], value[..., part], blank, filters)
         if head_mask is not None:
@@ -153,10 +154,10 @@ def of_one_length(segments: Sequence[slice], heads: int) -> Iterator[tuple[slice
 
 
 def attend(query: Heads, key: Heads, value: Heads, blank: Array | None, filters: Array | None) -> None:
-    """Write attention and the convolution of the values over the queries: (P + T) v, with T as in :func:`band`."""
+    """Write attention and the convolution of the values over the scaled queries: (P + T) v, with T of :func:`band`."""
     exp, unit = exponential()
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        query *= unit / math.sqrt(query.shape[-2])
+        query *= unit
         weights = key.swapaxes(-1, -2) @ query  # (B, heads, keys, queries)
         if blank is not None:
             np.copyto(weights, np.finfo(weights.dtype).min, where=blank)
