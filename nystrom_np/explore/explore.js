@@ -261,9 +261,12 @@
 
   // --- pictures ---------------------------------------------------------------------------------------------------
 
-  const colour = (name) => getComputedStyle(root).getPropertyValue(`--x-${name}`).trim();
+  const theme = {}; // the colours of the style sheet, light or dark
   const largest = (values) => d3.max(values, Math.abs) || 1;
-  const ramp = (top) => d3.scalePow([-top, 0, top], [colour("near"), colour("paper"), colour("exact")]).exponent(0.6).clamp(true);
+  const ramp = (top) => {
+    const scale = d3.scalePow([-top, top], [0, 510]).exponent(0.6).clamp(true), { shades } = theme;
+    return (value) => shades[Math.round(scale(value))];
+  };
   const inkOn = (fill) => (d3.lab(fill).l < 49.4 ? "#fff" : "#000"); // there white and black are read equally well
   const picture = (place, width, height, name) => d3.select(place).html("").append("svg").attr("viewBox", `0 0 ${width} ${height}`)
     .attr("role", "img").attr("aria-label", name);
@@ -274,12 +277,14 @@
     return { ...exact, values: found.values.map((value, i) => value - exact.values[i]) };
   }
 
-  function boards(at) {
-    const { f, a, b } = kernels(...at.place, at.m), exact = exactOf(...at.place).values;
+  const boards = (at) => boardsOf(at.view, theme.paper, ...at.setting);
+
+  const boardsOf = remember((view, paper, ...setting) => {
+    const place = setting.slice(0, 4), { f, a, b } = kernels(...place, setting[4]), exact = exactOf(...place).values;
     const board = (title, found, most = largest(found.values)) => ({ title, a: found, most, colours: ramp(most) });
-    return { S: board(TITLES[at.view], largeMatrix(at), at.view === "difference" ? undefined : d3.quantile(exact, 0.995) || 1),
-      F: board("F", f), B: board("B", b), A: board("A", a), P: board("A⁺", inverse(...at.setting)) };
-  }
+    return { S: board(TITLES[view], largeMatrix({ view, place, setting }), view === "difference" ? undefined : d3.quantile(exact, 0.995) || 1),
+      F: board("F", f), B: board("B", b), A: board("A", a), P: board("A⁺", inverse(...setting)) };
+  });
 
   function makeBoards() {
     for (const [name, [down, along]] of Object.entries(PLACES)) {
@@ -341,12 +346,16 @@
       d3.select(find(`details[data-table="${name}"] summary`)).text(`${title} as a table`);
       fillTable(name);
     }
-    for (const [name, one] of Object.entries(all)) paint(find(`[data-board="${name}"]`), one);
+    const sized = Object.entries(all).map(([name, one]) => {
+      const board = find(`[data-board="${name}"]`);
+      return [board, one, board.clientWidth / one.a.columns, board.clientHeight / one.a.rows];
+    });
+    for (const one of sized) paint(...one); // after all are measured, so that the page is laid out once
     output("product").textContent = `Blue is above zero, orange below; a full colour is ${shown(all.S.most)} or more in ${all.S.title}, the largest number in each other matrix. `
       + `Rows of S and F are tokens that look, columns of S and B tokens looked at. A landmark is ${at.length === at.m ? "one token" : `${d3.extent(d3.pairs(segments(at.length, at.m), (start, end) => end - start)).join(" or ").replace(/^(\d+) or \1$/, "$1")} neighbouring tokens`}.`;
   }
 
-  function paint(board, { a, colours }) { // with digits where they can be read
+  function paint(board, { a, colours }, width, height) { // with digits where they can be read
     const canvas = board.querySelector("canvas"), fills = Array.from(a.values, (value) => colours(value));
     Object.assign(canvas, { width: a.columns, height: a.rows });
     const context = canvas.getContext("2d");
@@ -354,7 +363,6 @@
       context.fillStyle = fill;
       context.fillRect(i % a.columns, Math.floor(i / a.columns), 1, 1);
     });
-    const width = board.clientWidth / a.columns, height = board.clientHeight / a.rows;
     const words = width > 16 && height > 11 ? Array.from(a.values, briefest) : [];
     const size = Math.min(12, 0.8 * height, (width - 5) / (0.6 * d3.max(words, (word) => word.length)));
     d3.select(board).select("svg").selectAll("text").data(size >= 9 ? words : []).join("text").text(String).attr("font-size", size)
@@ -451,10 +459,10 @@
     const width = 640, height = 150, high = Math.max(...exact, ...found, 1e-9), low = Math.min(0, ...found);
     const y = d3.scaleLinear([low, high], [height - 8, 8]), x = d3.scaleBand(d3.range(at.length), [0, width]).padding(0.1);
     const svg = picture(find(".x-profile"), width, height, `Bars: the weights that ${named(token)} gives to each of ${at.length} tokens, exact and Nyström. The tables below have the numbers.`);
-    [exact, found].forEach((values, second) => svg.append("g").attr("fill", colour(second ? "near" : "exact")).selectAll().data(values).join("rect")
+    [exact, found].forEach((values, second) => svg.append("g").attr("fill", theme[second ? "near" : "exact"]).selectAll().data(values).join("rect")
       .attr("x", (_, j) => x(j) + second * x.bandwidth() / 2).attr("width", x.bandwidth() / 2)
       .attr("y", (value) => Math.min(y(value), y(0))).attr("height", (value) => Math.abs(y(value) - y(0))));
-    svg.append("line").attr("x2", width).attr("y1", y(0)).attr("y2", y(0)).attr("stroke", colour("soft"));
+    svg.append("line").attr("x2", width).attr("y1", y(0)).attr("y2", y(0)).attr("stroke", theme.soft);
     output("profile").textContent = `From ${named(token)} to each token in turn: exact in blue, Nyström in orange. The highest bar is ${shown(high)}.`;
   }
 
@@ -467,9 +475,9 @@
     svg.append("g").attr("class", "x-grid").attr("transform", `translate(${left})`).call(d3.axisLeft(y).tickValues(d3.range(powers[0], powers[1] + 1).map((power) => 10 ** power))
       .tickSize(left - right).tickFormat((value) => (value < 1e3 ? `${100 * value} %` : `10^${Math.round(Math.log10(value))}`)));
     svg.append("g").attr("transform", `translate(0,${height - 26})`).call(d3.axisBottom(x).tickValues([...ticks.keys()]).tickFormat((value) => ticks.get(value)).tickSizeOuter(0));
-    svg.append("polyline").attr("points", points.map(([value], i) => `${x(value)},${y(errors[i])}`).join(" ")).attr("stroke", colour("exact"));
+    svg.append("polyline").attr("points", points.map(([value], i) => `${x(value)},${y(errors[i])}`).join(" ")).attr("stroke", theme.exact);
     svg.selectAll("circle").data(here ? [here] : []).join("circle").attr("cx", ([value]) => x(value)).attr("cy", ([, error]) => y(Math.max(error, floor)))
-      .attr("r", 6).attr("fill", colour("near")).attr("stroke", colour("paper"));
+      .attr("r", 6).attr("fill", theme.near).attr("stroke", theme.paper);
     svg.style("cursor", "pointer").on("click", (event) => act(d3.least(points, ([value]) => Math.abs(x(value) - d3.pointer(event)[0]))[0]));
   }
 
@@ -538,6 +546,9 @@
   function draw(changed) {
     const at = now();
     root.dataset.state = "drawing";
+    const style = getComputedStyle(root);
+    for (const name of ["near", "paper", "exact", "soft"]) theme[name] = style.getPropertyValue(`--x-${name}`).trim();
+    theme.shades = d3.range(-255, 256).map(d3.scaleLinear([-255, 0, 255], [theme.near, theme.paper, theme.exact]));
     drawControls(at);
     drawTokens(at);
     drawWeights(at);
@@ -601,7 +612,11 @@
   makeBoards();
   draw(false);
   addEventListener("hashchange", () => { cell = null; readAddress(); draw(false); });
-  new ResizeObserver(() => { drawBoards(now()); drawCell(now()); }).observe(find(".x-product"));
+  let width = 0;
+  new ResizeObserver(([{ contentRect }]) => {
+    if (width && width !== contentRect.width) draw(false);
+    width = contentRect.width;
+  }).observe(root);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(false));
   new MutationObserver(() => draw(false)).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });
 })();
