@@ -54,11 +54,7 @@
     return found;
   }
 
-  function transposed(a) {
-    const found = matrix(a.columns, a.rows);
-    for (let i = 0; i < a.rows; i++) for (let j = 0; j < a.columns; j++) found.values[j * a.rows + i] = a.values[i * a.columns + j];
-    return found;
-  }
+  const transposed = (a) => ({ rows: a.columns, columns: a.rows, values: a.values.map((_, i) => a.values[(i % a.rows) * a.columns + Math.floor(i / a.rows)]) });
 
   function softmax(scores, real = scores.columns) { // over the first columns; those of padding weigh nothing
     const found = matrix(scores.rows, scores.columns), n = scores.columns;
@@ -92,11 +88,7 @@
     return { f, a, b: softmax(rowMeans(scores, m), realOf(text, masking)) };
   });
 
-  function largestColumn(a) {
-    const sums = new Float64Array(a.columns);
-    for (let i = 0; i < a.rows; i++) for (let j = 0; j < a.columns; j++) sums[j] += a.values[i * a.columns + j];
-    return Math.max(...sums);
-  }
+  const largestColumn = (a) => a.rows * d3.max(rowMeans(a, 1).values);
 
   function firstGuess(text, masking, layer, head, m) {
     const { a } = kernels(text, masking, layer, head, m);
@@ -164,14 +156,10 @@
     return product(product(f, inverse(text, masking, layer, head, m, steps)), b);
   });
 
-  function errorOf(...setting) { // in the Frobenius norm, relative to the exact weights
-    const exact = exactOf(...setting.slice(0, 4)), found = near(...setting);
-    let above = 0, below = 0;
-    exact.values.forEach((value, i) => { above += (found.values[i] - value) ** 2; below += value ** 2; });
-    return Math.sqrt(above / below);
-  }
-
-  const errorAt = remember(errorOf);
+  const errorAt = remember((...setting) => { // in the Frobenius norm, relative to the exact weights
+    const exact = exactOf(...setting.slice(0, 4)).values, found = near(...setting).values;
+    return Math.sqrt(d3.sum(exact, (value, i) => (found[i] - value) ** 2) / d3.sum(exact, (value) => value ** 2));
+  });
 
   function realOf(text, masking) {
     return masking === "invariant" ? modeOf(text, masking).length : told.texts[text].real;
@@ -346,16 +334,13 @@
       d3.select(find(`details[data-table="${name}"] summary`)).text(`${title} as a table`);
       fillTable(name);
     }
-    const sized = Object.entries(all).map(([name, one]) => {
-      const board = find(`[data-board="${name}"]`);
-      return [board, one, board.clientWidth / one.a.columns, board.clientHeight / one.a.rows];
-    });
+    const sized = d3.selectAll(".x-board").nodes().map((board) => [board, all[board.dataset.board], board.clientWidth, board.clientHeight]);
     for (const one of sized) paint(...one); // after all are measured, so that the page is laid out once
     output("product").textContent = `Blue is above zero, orange below; a full colour is ${shown(all.S.most)} or more in ${all.S.title}, the largest number in each other matrix. `
       + `Rows of S and F are tokens that look, columns of S and B tokens looked at. A landmark is ${at.length === at.m ? "one token" : `${d3.extent(d3.pairs(segments(at.length, at.m), (start, end) => end - start)).join(" or ").replace(/^(\d+) or \1$/, "$1")} neighbouring tokens`}.`;
   }
 
-  function paint(board, { a, colours }, width, height) { // with digits where they can be read
+  function paint(board, { a, colours }, across, down) { // with digits where they can be read
     const canvas = board.querySelector("canvas"), fills = Array.from(a.values, (value) => colours(value));
     Object.assign(canvas, { width: a.columns, height: a.rows });
     const context = canvas.getContext("2d");
@@ -363,7 +348,7 @@
       context.fillStyle = fill;
       context.fillRect(i % a.columns, Math.floor(i / a.columns), 1, 1);
     });
-    const words = width > 16 && height > 11 ? Array.from(a.values, briefest) : [];
+    const width = across / a.columns, height = down / a.rows, words = width > 16 && height > 11 ? Array.from(a.values, briefest) : [];
     const size = Math.min(12, 0.8 * height, (width - 5) / (0.6 * d3.max(words, (word) => word.length)));
     d3.select(board).select("svg").selectAll("text").data(size >= 9 ? words : []).join("text").text(String).attr("font-size", size)
       .attr("x", (_, i) => `${100 * (i % a.columns + 0.5) / a.columns}%`).attr("y", (_, i) => `${100 * (Math.floor(i / a.columns) + 0.5) / a.rows}%`)
@@ -487,8 +472,7 @@
     output("error").textContent = `With ${at.m} landmarks and ${at.steps === EXACT ? "the exact inverse" : `${stepsInWords(at.steps)} of the inverse`}, F A⁺ B is ${percent(errorAt(...at.setting))} of the exact weights away from them (Frobenius norm).`
       + (at.m >= at.length ? " With as many landmarks as tokens the model itself attends exactly." : "");
     let rest = performance.now();
-    const slowly = async (values, errorOf) => {
-      const found = [];
+    const slowly = async (values, errorOf, found = []) => {
       for (const value of values) {
         found.push([value, errorOf(value)]);
         if (performance.now() - rest < 20) continue;
@@ -605,8 +589,6 @@
     for (const name of ["profile", "errors"]) find(`details[data-table="${name}"]`).addEventListener("toggle", () => draw(false));
   }
 
-  find(".x-by-m").dataset.title = "Relative error against the number of landmarks";
-  find(".x-by-steps").dataset.title = "Relative error against the steps of the inverse";
   readAddress();
   makeControls();
   makeBoards();
