@@ -134,29 +134,32 @@ class Gains(SphinxDirective):
 
 
 class Proof(SphinxDirective):
-    """The tests that prove what a page claims: what each says, and its code to unfold."""
+    """The tests that prove what a page claims: what each says, and its code to unfold, or ``:open:`` from the start."""
 
     has_content = True
+    option_spec: ClassVar = {"open": directives.flag}
 
     def run(self) -> list[nodes.Node]:
-        return [folded([line.strip() for line in self.content if line.strip()])]
+        return [folded([line.strip() for line in self.content if line.strip()], "open" in self.options)]
 
 
-def folded(identities: list[str]) -> nodes.container:
+def folded(identities: list[str], unfolded: bool = False) -> nodes.container:
     """Tests that prove, in one quiet line to unfold."""
+    if unfolded:
+        return nodes.container("", *proofs(identities, "open"), classes=["proofs"])
     opened = f'<details class="proofs"><summary>Proved by {len(identities)} test{"s" * (len(identities) > 1)}</summary>'
     edges = (nodes.raw("", part, format="html") for part in (opened, "</details>"))
     return nodes.container("", next(edges), *proofs(identities), next(edges), classes=["proofs"])
 
 
-def proofs(identities: list[str]) -> list[nodes.Node]:
+def proofs(identities: list[str], state: str = "") -> list[nodes.Node]:
     """A folded box for each test."""
     found: list[nodes.Node] = []
     for identity in identities:
         said, code = sources.test_source(identity)
         said = " ".join(said.split("\n\n")[0].replace("`", "").split())
         name = breakable(html.escape(f"tests/{identity}"))
-        summary = f'<details class="proof"><summary><code>{name}</code>'
+        summary = f'<details class="proof" {state}><summary><code>{name}</code>'
         summary += f"<span>{html.escape(said)}</span></summary>" if said else "</summary>"
         found += [
             nodes.raw("", summary, format="html"),
@@ -286,8 +289,8 @@ def accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     context["body"] = body.replace('<span class="pre">-', '<span class="pre option">-')
 
 
-MEASURE = re.compile(r"(?<=\d) (?=(?:ms|s|MB|MiB|GB|×)(?:[^\w]|$))|(?<=[≤≥]) (?=\d)")
-"""The space between a number and its unit, or a sign and its number, in a table."""
+MEASURE = re.compile(r"(?<=\d) (?=(?:ms|s|MB|MiB|GB|×)(?:[^\w]|$))|(?<=[≤≥]) (?=\d)|(?<=line) (?=\d)")
+"""The space between a number and its unit, or a sign or the word "line" and its number, in a table."""
 
 
 class BibTeX(SphinxDirective):
@@ -298,7 +301,7 @@ class BibTeX(SphinxDirective):
 
 
 def described(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Give a page's head what links to it show; and the search what it needs from disk."""
+    """Give a page's head what links to it show; the search what it needs from disk; and pages with formulas KaTeX."""
     if doctree is not None:
         app.env.nystrom_texts = getattr(app.env, "nystrom_texts", {}) | {page: excerpt(doctree)}
     title = html.unescape(re.sub("<[^>]+>", "", context.get("title") or "")) or app.config.project
@@ -309,13 +312,17 @@ def described(app: Sphinx, page: str, template: str, context: dict[str, Any], do
     )
     if page == "search":
         app.add_js_file("excerpts.js")
+    if "katex-source" in context.get("body", ""):
+        app.add_css_file("katex/katex.min.css", priority=200)  # before the site's own, which sets its size
+        for script in ("katex/katex.min.js", "mathematics.js"):
+            app.add_js_file(script, loading_method="defer")
 
 
 def excerpt(node: nodes.Node) -> str:
     """The text of a page for the search, its sections marked."""
     if isinstance(node, addnodes.desc_parameterlist):
         return f"({', '.join(map(excerpt, node.children))}) "
-    if "viewcode-link" in getattr(node, "attributes", {}).get("classes", ()):
+    if {"viewcode-link", "proofs"} & set(getattr(node, "attributes", {}).get("classes", ())):
         return ""
     if isinstance(node, nodes.Text):
         return html.escape(str(node), quote=False)
@@ -434,8 +441,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-process-docstring", shapes_for_documentation)
-    for script in ("katex/katex.min.js", "mathematics.js", "boxes.js"):
-        app.add_js_file(script, loading_method="defer")
-    for style in ("katex/katex.min.css", "site.css", "read.css"):
+    app.add_js_file("boxes.js", loading_method="defer")
+    for style in ("site.css", "read.css"):
         app.add_css_file(style)
     return {"parallel_read_safe": False, "parallel_write_safe": True}

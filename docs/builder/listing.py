@@ -64,6 +64,7 @@ def line(plain: str, shown: str, beside: bool) -> str:
         shown, hidden = found["code"], found["hash"].replace('<span class="c1">', "")
         note = f'<span class="note"><span class="hash">{hidden}</span>{found["note"]}</span>'
     shown = shown.replace('<span class="p">(</span>', '<span class="p">(</span><wbr>')  # where a phone may break it
+    shown = shown.replace('<span class="o">.</span>', '<wbr><span class="o">.</span>')
     shown = WHOLE.sub(r'<span class="whole">\1</span>', shown)
     code = f'<span class="code">{shown}</span>' if shown.strip() or not note else ""
     kind = "line" if plain.strip() else "line blank"

@@ -29,10 +29,11 @@ Encoding = dict[str, Any]
 def trained_length(config: NystromformerConfig) -> int | None:
     """Return the length to which a pipeline pads shorter inputs, or None if it pads none.
 
-    The reference computes Nyström attention at one length only, S = m·⌊``segment_means_seq_len`` / m⌋ for m
-    landmarks, so a checkpoint that runs it was trained on inputs that were padded to S. Unless ``masking`` is
-    ``"invariant"``, the padding has a share in the landmarks and in the convolution, and the checkpoint answers
-    well only where it is there. Longer inputs run at their own length. Dense attention was trained at any length.
+    The reference computes Nyström attention at one length only, S = m · ⌊n / m⌋ for m landmarks, where n is
+    ``segment_means_seq_len``, so a checkpoint that runs it was trained on inputs that were padded to S. Unless
+    ``masking`` is ``"invariant"``, the padding has a share in the landmarks and in the convolution, and the
+    checkpoint answers well only where it is there. Longer inputs run at their own length. Dense attention was
+    trained at any length.
 
     Parameters
     ----------
