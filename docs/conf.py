@@ -35,6 +35,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_use_param = False
 add_module_names = False
+toc_object_entries_show_parents = "hide"  # a method is listed under its class
 python_maximum_signature_line_length = 88
 
 templates_path = ["_templates"]

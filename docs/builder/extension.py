@@ -368,6 +368,11 @@ def as_written(app: Sphinx, what: str, name: str, thing: Any, options: Any, sign
     return (signature, None) if signature is not None else None
 
 
+def said_above(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    """The fields of a named tuple are described with it: what Python says of each, its number, says nothing."""
+    return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def shapes_for_documentation(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """A definition has no docstring: its shapes, and where it is documented in full. Its page stands above them."""
     if name == "nystrom_np.definition":
@@ -440,6 +445,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("build-finished", write_excerpts)
     app.connect("html-page-context", accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", as_written)
+    app.connect("autodoc-skip-member", said_above)
     app.connect("autodoc-process-docstring", shapes_for_documentation)
     app.add_js_file("boxes.js", loading_method="defer")
     for style in ("site.css", "read.css"):
