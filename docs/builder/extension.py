@@ -281,6 +281,7 @@ def accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], d
         '<dl>\n<dd><em class="sig-param">', '<dl role="list">\n<dd><em class="sig-param">'
     )
     body = body.replace('<dd><em class="sig-param">', '<dd role="listitem"><em class="sig-param">')
+    body = re.sub("(?<=<h1>Source code for )[^<]+", lambda found: breakable(found[0]), body)
     if page == "_modules/index":  # a list within a list belongs to the item before it
         body = body.replace("</li>\n<ul>", "<ul>").replace("</ul><li>", "</ul></li>\n<li>")
         body = body.replace("</ul></ul>", "</ul></li></ul>")
@@ -351,7 +352,8 @@ def lines_to_link_to(app: Sphinx, page: str, template: str, context: dict[str, A
         # what viewcode has put between the lines of the file
         added = line.startswith(('<div class="viewcode', '<a class="viewcode', "</div>"))
         added = added or (not line and before.endswith("</div>"))
-        kept.append(line if added or not number else f'<span id="line-{number}"></span>{line}')
+        if line or not added:  # of its blank lines, which come on top of the file's, none is kept
+            kept.append(line if added or not number else f'<span id="line-{number}"></span>{line}')
         number, before = number + (not added), line
     context["body"] = f"{head}<pre>" + "\n".join(kept)
 
