@@ -332,11 +332,12 @@ class Pipeline(Generic[Options]):
 
     def _padded(self, name: str, row: Any, length: int) -> np.ndarray:
         array = np.asarray(row)
-        missing = max(0, length - array.shape[-1])
-        at_the_end = self.tokenizer.padding_side == "right"
-        width = [(0, 0)] * (array.ndim - 1) + [(0, missing) if at_the_end else (missing, 0)]
+        own = array.shape[-1]
         fill = (self.tokenizer.pad_token_id or 0) if name == "input_ids" else 0
-        return np.pad(array, width, constant_values=fill)
+        filled = np.full((*array.shape[:-1], max(own, length)), fill, array.dtype)
+        start = 0 if self.tokenizer.padding_side == "right" else filled.shape[-1] - own
+        filled[..., start : start + own] = array
+        return filled
 
 
 def _stacked(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
