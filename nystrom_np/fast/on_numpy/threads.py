@@ -129,27 +129,27 @@ except (AttributeError, OSError, TypeError):  # pragma: no cover - not Linux, wh
 
 
 @contextmanager
-def _apart(threads: int) -> Iterator[Any]:
-    """Hold this thread to the core it is on, and yield the others, for its helpers; None if there are too few.
+def _cores(threads: int, apart: bool) -> Iterator[Any]:
+    """Yield the cores for this thread's helpers: all that it may use or, apart, all but its own, which it keeps.
 
     Linux often wakes a thread on the core of the thread that wakes it, where the two take turns. In a virtual machine
     that has rested a while it does so every time, and the second core brings nothing in the first pass.
     """
-    cpus = os.sched_getaffinity(0) if _current_cpu is not None else set()
-    if not 1 < threads <= len(cpus):
-        yield None
+    cpus = frozenset(os.sched_getaffinity(0)) if _current_cpu is not None else frozenset()
+    if not apart or not 1 < threads <= len(cpus):
+        yield cpus
         return
-    here = {_current_cpu()}
+    here = frozenset([_current_cpu()])
     _settle(here)
     try:
-        yield frozenset(cpus - here)
+        yield cpus - here
     finally:
         _settle(cpus)
 
 
-def _settle(cpus: Any) -> None:
-    with suppress(OSError):  # those cores have been taken from the process meanwhile
-        os.sched_setaffinity(0, cpus)
+def _settle(cores: Any) -> None:
+    with suppress(OSError):  # they have been taken from the process meanwhile
+        os.sched_setaffinity(0, cores)
 
 
 def thread_count() -> int:
@@ -234,11 +234,15 @@ def _as_worker() -> Iterator[None]:
         _inside.worker = False
 
 
-def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
+def parallel_map(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None, *, apart: bool = False
+) -> list[Result]:
     """Return ``[function(item) for item in items]``, computed on all cores, or so many threads.
 
     The threads take the items one after the other, so put large ones first. What the function calls through this one
     again runs serially. The first exception is raised unchanged; the number of BLAS threads is then restored as well.
+    For calls of a few milliseconds ``apart`` keeps the threads on cores of their own; on a machine that others use as
+    well, longer ones are better off where the system moves them.
 
     Examples
     --------
@@ -269,11 +273,11 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
                     errors[index] = error
                     todo.clear()
 
-    def assist(cpus: Any) -> None:
+    def assist(cores: Any) -> None:
         try:
-            if cpus is not None and getattr(_inside, "cpus", None) != cpus:
-                _settle(cpus)
-                _inside.cpus = cpus
+            if cores and getattr(_inside, "cores", None) != cores:
+                _settle(cores)
+                _inside.cores = cores
             work()
         except BaseException as error:  # more than an exception, a SystemExit for one
             exits.append(error)
@@ -284,12 +288,12 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
             with lock:
                 pass
 
-    with _blas_threads.limited(), _short_buffers(), _apart(threads) as others:
+    with _blas_threads.limited(), _short_buffers(), _cores(threads, apart) as cores:
         try:
             # in a copy of this thread's context: numpy.errstate, for one, holds there too
             with suppress(RuntimeError):  # no more threads can be had, as when the process ends: this one does it all
                 for lock in at_work:
-                    _helpers.submit(lock, partial(copy_context().run, assist, others))
+                    _helpers.submit(lock, partial(copy_context().run, assist, cores))
             work()
             finish()
         finally:  # also after an interrupt of the first time
