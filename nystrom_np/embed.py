@@ -19,7 +19,7 @@ import numpy as np
 
 from nystrom_np import text_vectors
 from nystrom_np.fast.on_numpy.threads import thread_count
-from nystrom_np.files import JSON_LINES
+from nystrom_np.files import JSON_LINES, check_path
 from nystrom_np.growing import GrowingFile, growing
 from nystrom_np.progress import progress_bar
 from nystrom_np.text_vectors import POOLING, TextVectors, Window, beside, lines_of, windows
@@ -93,6 +93,8 @@ def embed(
         If another process is writing the same output.
     OSError
         If a file is missing, cannot be written, or changes while it is read.
+    TypeError
+        If a path is something else.
     ValueError
         If an argument is wrong, or a line is not a text or longer than 64 MiB: all lines are read before anything is
         computed.
@@ -122,6 +124,8 @@ def embed(
     ...     np.load(output).shape == (made.rows, made.width) == (2, made.width)
     True
     """
+    for name, path in {"source": source, "output": output, **({} if model is None else {"model": model})}.items():
+        check_path(name, path)
     output = Path(output)
     if pooling not in POOLING:
         raise ValueError(f"pooling must be one of {', '.join(POOLING)}; found {pooling!r}")

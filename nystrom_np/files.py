@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ __all__ = [
     "JSON_LINES",
     "also_called",
     "check_link",
+    "check_path",
     "json_values",
     "parse_json_object",
     "read_json_object",
@@ -28,6 +30,25 @@ JSON_LINES = (".jsonl", ".ndjson")
 """Suffixes of files in which each line is a JSON value."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def check_path(name: str, value: Any) -> None:
+    """Refuse what is no path.
+
+    Raises
+    ------
+    TypeError
+        If the argument of this name is neither a string nor a path.
+
+    Examples
+    --------
+    >>> check_path("output", "vectors.npy")
+    >>> check_path("output", 5)
+    Traceback (most recent call last):
+    TypeError: output must be a path; found int
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path; found {type(value).__name__}")
 
 
 def also_called(name: str) -> Callable[[Method], Method]:

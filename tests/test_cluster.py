@@ -205,6 +205,11 @@ def test_wrong_arguments(sources: list[Path], model: Path, tmp_path: Path) -> No
     ]:
         with pytest.raises(ValueError, match=message):
             embed_corpus(**{"sources": sources, "output": tmp_path / "out", "model": model, **changed})
+    for name in ("sources", "output", "model", "client"):
+        with pytest.raises(TypeError, match=f"{name} must be a .*; found int"):
+            unwrap(embed_corpus)(**{"sources": sources, "output": tmp_path / "out", "model": model, name: 5})
+    with pytest.raises(TypeError, match="folder must be a path; found int"):
+        unwrap(open_vectors)(5)
     for wrong in (3, (1, 2, 3), ("1", "2")):
         with pytest.raises(ValueError, match=r"shard must be \(i, n\) with 1 ≤ i ≤ n; found "):
             unwrap(embed_corpus)(sources, tmp_path / "out", model, shard=wrong)

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -397,6 +398,13 @@ def test_two_processes_do_not_write_the_same_output(tmp_path: Path) -> None:
     with growing.growing(tmp_path / "out.npy", b"> ", 1, 1, {}) as rows:  # the lock went with the process
         rows.append(b"a", 1, "")
     assert (tmp_path / "out.npy").read_bytes() == b"> a"
+
+
+@pytest.mark.parametrize("name", ["source", "output", "model"])
+def test_what_is_no_path_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+    arguments = {"source": tmp_path / "lines.txt", "output": tmp_path / "out.npy", name: 5}
+    with pytest.raises(TypeError, match=f"{name} must be a path; found int"):
+        unwrap(embed)(**arguments)
 
 
 def test_too_few_rows_are_no_file(tmp_path: Path) -> None:

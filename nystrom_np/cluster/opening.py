@@ -8,6 +8,7 @@ import numpy as np
 
 from nystrom_np.cluster.plan import read_plan
 from nystrom_np.cluster.store import Store, absolute, needed
+from nystrom_np.files import check_path
 
 __all__ = ["open_vectors"]
 
@@ -27,6 +28,8 @@ def open_vectors(folder: str | os.PathLike[str]) -> Any:
 
     Raises
     ------
+    TypeError
+        If the folder is no path.
     FileNotFoundError
         If there is no run in the folder, or shards are missing.
 
@@ -41,6 +44,7 @@ def open_vectors(folder: str | os.PathLike[str]) -> Any:
     ...     np.asarray(open_vectors(f"{folder}/vectors")).size == made.rows * made.width
     True
     """
+    check_path("folder", folder)
     store = Store(os.fspath(folder))
     plan = read_plan(store)
     if plan is None:

@@ -15,6 +15,7 @@ from nystrom_np import text_vectors
 from nystrom_np.cluster.plan import FORMATS, Plan, Source, read_plan, scan, write_plan
 from nystrom_np.cluster.shard import Job, Overrides, make_shard, versions
 from nystrom_np.cluster.store import Store, absolute, expanded, needed, stamp_of
+from nystrom_np.files import check_path
 from nystrom_np.pipelines.base import check_choice, check_count
 from nystrom_np.progress import progress_bar
 from nystrom_np.text_vectors import POOLING, TextVectors
@@ -104,6 +105,8 @@ def embed_corpus(
     ------
     FileExistsError
         If the folder is of a run with other lines, another model or other settings.
+    TypeError
+        If a path or the client is something else.
     OSError
         If a file is missing, cannot be read or written, or changes while it is used; if the scheduler goes away; or if
         workers die again and again of one shard.
@@ -136,10 +139,12 @@ def embed_corpus(
     ...     made.rows, made.shards, embed_corpus([source], f"{folder}/vectors", lines_per_shard=2).kept
     (3, 2, 2)
     """
-    names = [
-        name for one in ([sources] if isinstance(sources, str | os.PathLike) else sources) for name in expanded(one)
-    ]
+    given = list(sources) if isinstance(sources, Iterable) and not isinstance(sources, str) else [sources]
+    _check_paths(sources=given, output=[output], model=[] if model is None else [model])
+    names = [name for one in given for name in expanded(one)]
     _check(names, pooling, format, shard, lines_per_shard)
+    if not (client is None or hasattr(client, "scheduler_info")):
+        raise TypeError(f"client must be a dask.distributed.Client; found {type(client).__name__}")
     if format == "parquet":
         needed("pyarrow", "format='parquet'")
     if model is not None:
@@ -162,6 +167,12 @@ def embed_corpus(
     if cut:
         warnings.warn(f"{cut:,} texts were cut to the length that the model takes", stacklevel=2)
     return Corpus(store.url, plan.rows, width, len(plan.shards), kept, missing)
+
+
+def _check_paths(**arguments: list[Any]) -> None:
+    for name, paths in arguments.items():
+        for path in paths:
+            check_path(name, path)
 
 
 def _check(names: list[str], pooling: str, form: str, shard: Any, lines_per_shard: int) -> None:
