@@ -20,7 +20,7 @@ from nystrom_np.activations import get_activation
 from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.definition import is_exact
-from nystrom_np.fast.on_numpy.rows import exponential
+from nystrom_np.fast.on_numpy.rows import exponential, has_avx512
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
 from nystrom_np.shapes import Float, Shaped
 
@@ -38,12 +38,13 @@ it saves."""
 
 UNPACKED = 1_000_000
 """Multiplications of a product up to which OpenBLAS reads both factors where they lie, on processors with AVX-512;
-larger ones it first copies in another order, which takes longer than multiplying where a weight meets few rows."""
+larger ones it first copies in another order, which takes longer than multiplying where a weight meets few rows. On
+other processors it copies always, and of so small a product to memory that is in the cache."""
 
 SCORES_PER_BLOCK = 1 << 16
 """Scores of short sequences that a thread holds at a time."""
 
-FEATURES_PER_BLOCK = (16, 32)
+FEATURES_PER_BLOCK = (16 if has_avx512() else 32, 32)
 """At least and at most so many features of such a product: with fewer, copying is faster."""
 
 FEWEST_INPUTS = 768

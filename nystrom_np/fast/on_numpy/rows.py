@@ -181,8 +181,19 @@ def exponential() -> tuple[Callable[..., np.ndarray], float]:
     >>> float(exp(unit * np.float64(1.0)).round(4))
     2.7183
     """
-    # NumPy's wheels for Linux have it; they name the instructions AVX512_SKX, from 2.4 on X86_V4.
-    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # left out where there are none
-    if sys.platform == "linux" and not {"AVX512_SKX", "X86_V4"}.isdisjoint(found):
+    if sys.platform == "linux" and has_avx512():  # NumPy's wheels for Linux have it
         return np.exp2, math.log2(math.e)
     return np.exp, 1.0
+
+
+@cache
+def has_avx512() -> bool:
+    """Whether NumPy has found a processor with AVX-512.
+
+    Examples
+    --------
+    >>> has_avx512() in (True, False)
+    True
+    """
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {}).get("found", [])  # left out where there are none
+    return not {"AVX512_SKX", "X86_V4"}.isdisjoint(found)  # the second is its name from NumPy 2.4 on
