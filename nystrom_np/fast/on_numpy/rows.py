@@ -186,7 +186,6 @@ def exponential() -> tuple[Callable[..., np.ndarray], float]:
     return np.exp, 1.0
 
 
-@cache
 def has_avx512() -> bool:
     """Whether NumPy has found a processor with AVX-512.
 
