@@ -136,15 +136,21 @@ def _cores(threads: int, apart: bool) -> Iterator[Any]:
     that has rested a while it does so every time, and the second core brings nothing in the first pass.
     """
     cpus = frozenset(os.sched_getaffinity(0)) if _current_cpu is not None else frozenset()
+    held, before = getattr(_inside, "held", (None, cpus))
+    if cpus == held:  # by a call that an interrupt ended before it could let go
+        cpus = before
+        _settle(cpus)
     if not apart or not 1 < threads <= len(cpus):
         yield cpus
         return
     here = frozenset([_current_cpu()])
-    _settle(here)
     try:
+        _inside.held = here, cpus
+        _settle(here)
         yield cpus - here
     finally:
         _settle(cpus)
+        _inside.held = None, cpus
 
 
 def _settle(cores: Any) -> None:
