@@ -1,5 +1,6 @@
 """Threads: results in order, exceptions unchanged, and BLAS left as it was found."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -311,3 +312,40 @@ def test_blas_is_held_to_one_thread_in_all_of_a_forward_pass() -> None:
         model(np.ones((1, 5), np.int64))
     assert len(found) == (config.num_hidden_layers + 1) * len(blas_threads())
     assert set(found) == {1}
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores, and Linux")
+def test_threads_apart_have_cores_of_their_own() -> None:
+    """The calling thread keeps one, the helper has the others; afterwards all are there again."""
+    before, caller, seen = os.sched_getaffinity(0), threading.get_ident(), {}
+
+    def look(_: int) -> None:
+        seen[threading.get_ident()] = os.sched_getaffinity(0)
+        time.sleep(0.02)  # for the other thread to take its part
+
+    parallel_map(look, [0, 1], threads=2, apart=True)
+    own = seen.pop(caller)
+    (others,) = seen.values()
+    assert len(own) == 1
+    assert others == before - own
+    assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores, and Linux")
+def test_an_interrupt_holds_no_thread_to_a_core_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it comes before a call has let go of its core, the next call does."""
+    before, caller, settle, calls = os.sched_getaffinity(0), threading.get_ident(), module._settle, []
+
+    def interrupted(cores: frozenset[int]) -> None:
+        if threading.get_ident() == caller:
+            calls.append(cores)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+        settle(cores)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_settle", interrupted)
+        parallel_map(abs, [-1, -2], threads=2, apart=True)
+    assert len(os.sched_getaffinity(0)) == 1
+    assert parallel_map(abs, [-1, -2], threads=2) == [1, 2]
+    assert os.sched_getaffinity(0) == before
