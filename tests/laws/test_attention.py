@@ -342,7 +342,7 @@ def test_scores_that_are_not_numbers() -> None:
 
 
 def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is computed twice where exponentials and contexts stay finite and a row's sum is 1 or more, as it is
+    """Nothing is computed twice where exponentials and contexts stay finite and a row's sum is e⁻¹⁶ or more, as it is
     without a mask by Jensen's inequality; elsewhere all is, below the maximum.
     """
     products = []
@@ -362,8 +362,11 @@ def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) 
         assert times(size, [3.0], value=1e38) == 1
     for exponent, computed in ((95.5, 1), (96.5, 2), (-95.5, 1), (-96.5, 2)):
         assert times(exponent * np.log(2.0), [1.0, -1.0]) == computed, exponent
+    for mean in (15.0, -15.0, 17.0, -17.0):
+        assert times(mean, [1.0] * 9) == 1  # the exponentials of scores as they are, of whose mean 16 is allowed
     assert times(1.0, [2.0, -2.0], [True, False]) == 1  # a sum of e²
-    assert times(1.0, [2.0, -2.0], [False, True]) == 2  # of e⁻²
+    assert times(1.0, [15.0, -15.0], [False, True]) == 1  # of e⁻¹⁵
+    assert times(1.0, [17.0, -17.0], [False, True]) == 2  # of e⁻¹⁷
     assert times(1.0, [2.0, -2.0], [False, False]) == 2  # of 0
     assert times(40.0, [1.0, -1.0], value=1e20) == 1
     assert times(40.0, [1.0, -1.0], value=1e30) == 2  # e⁴⁰ · 1e30 is more than float32 holds

@@ -315,7 +315,7 @@ def test_blas_is_held_to_one_thread_in_all_of_a_forward_pass() -> None:
 
 
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores, and Linux")
-def test_threads_apart_have_cores_of_their_own() -> None:
+def test_threads_have_cores_of_their_own() -> None:
     """The calling thread keeps one, the helper has the others; afterwards all are there again."""
     before, caller, seen = os.sched_getaffinity(0), threading.get_ident(), {}
 
@@ -323,7 +323,7 @@ def test_threads_apart_have_cores_of_their_own() -> None:
         seen[threading.get_ident()] = os.sched_getaffinity(0)
         time.sleep(0.02)  # for the other thread to take its part
 
-    parallel_map(look, [0, 1], threads=2, apart=True)
+    parallel_map(look, [0, 1], threads=2)
     own = seen.pop(caller)
     (others,) = seen.values()
     assert len(own) == 1
@@ -345,7 +345,7 @@ def test_an_interrupt_holds_no_thread_to_a_core_for_long(monkeypatch: pytest.Mon
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "_settle", interrupted)
-        parallel_map(abs, [-1, -2], threads=2, apart=True)
+        parallel_map(abs, [-1, -2], threads=2)
     assert len(os.sched_getaffinity(0)) == 1
     assert parallel_map(abs, [-1, -2], threads=2) == [1, 2]
     assert os.sched_getaffinity(0) == before

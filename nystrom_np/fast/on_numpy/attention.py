@@ -33,8 +33,12 @@ SCORES_WORTH_A_THREAD = 1 << 16
 VALUES_WORTH_A_THREAD = 1 << 16
 """As :data:`SCORES_WORTH_A_THREAD`, of queries to be averaged."""
 
-LARGEST_SUM = 2.0**96
-"""Of a query's exponentials: far from the largest number of float32, so that products with moderate values are too."""
+FAR = 16.0
+"""A mean of scores from which their exponentials are computed around it."""
+
+SUMS = math.exp(-FAR), 2.0**96
+"""Of a query's exponentials: the least that a mean above -FAR leaves, and one that is far from the largest number of
+float32, so that products with moderate values are too."""
 
 
 def softmax_attention(
@@ -100,12 +104,14 @@ def _attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.nd
 
     A softmax does not change when one vector is subtracted from all keys. With their mean, the scores of a query have
     the mean 0 and thus, by Jensen's inequality, exponentials that add up to no less than their number: none needs a
-    maximum in order not to vanish. Whether one has overflowed is seen from the sums and from the contexts. Only then,
-    or where a mask leaves a row less than that, is the maximum subtracted.
+    maximum in order not to vanish. Nor does any of many keys whose scores have a mean near 0 as they are. Whether one
+    has overflowed is seen from the sums and from the contexts. Only then, or where a mask leaves a row less than that,
+    is the maximum subtracted.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         context, total = _around_the_mean(query, key, value, masked)
-        if total.size and not (total.min() >= 1.0 and total.max() <= LARGEST_SUM and np.isfinite(context).all()):
+        finite = np.isfinite(_sums(context)).all()
+        if total.size and not (total.min() >= SUMS[0] and total.max() <= SUMS[1] and finite):
             context, total = _below_the_maximum(query, key, value, masked)
     context /= total
     out[...] = context
@@ -117,14 +123,15 @@ exponentials (..., queries, 1)."""
 
 
 def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
-    exp, unit = exponential()
+    exp, _ = exponential()
     mean = (np.full(key.shape[-2], 1.0 / key.shape[-2], key.dtype) @ key)[..., None, :]  # in a third of mean()'s time
+    few = key.shape[-2] <= query.shape[-2]  # of few keys it is subtracted in less time than it takes to look
+    far = few or np.abs(query @ mean.swapaxes(-1, -2)).max(initial=0.0) > FAR
     context: Any = 0.0
     total: Any = 0.0
     for piece in _pieces(query, key):
-        centred = key[..., piece, :] - mean
-        centred *= unit
-        weights = _scores(query, centred, None if masked is None else masked[..., piece])
+        keys = key[..., piece, :] - mean if far else key[..., piece, :]
+        weights = _scores(query, keys, None if masked is None else masked[..., piece])
         exp(weights, out=weights)
         total = total + _sums(weights)
         context = context + weights @ value[..., piece, :]
@@ -132,13 +139,13 @@ def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, mask
 
 
 def _below_the_maximum(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
-    exp, unit = exponential()
+    exp, _ = exponential()
     share = 2.0 ** -key.shape[-2].bit_length()  # of each value: no sum of them is larger than the largest of them
     highest: Any = -np.inf
     context: Any = 0.0
     total: Any = 0.0
     for piece in _pieces(query, key):
-        weights = _scores(query, key[..., piece, :] * unit, None if masked is None else masked[..., piece])
+        weights = _scores(query, key[..., piece, :], None if masked is None else masked[..., piece])
         before, highest = highest, np.maximum(highest, weights.max(axis=-1, keepdims=True))
         shrink = exp(before - highest)  # of what was summed under a lower maximum; e^−∞ = 0 of nothing
         weights -= highest
@@ -158,11 +165,15 @@ def _sums(weights: np.ndarray) -> np.ndarray:
 
 
 def _scores(query: np.ndarray, key: np.ndarray, masked: np.ndarray | None) -> np.ndarray:
-    """Scores (..., queries, keys); the longer of the two axes lies outermost in memory, as BLAS writes it fastest."""
+    """Scores (..., queries, keys) in the unit of :func:`exponential`, by which the fewer are multiplied.
+
+    The longer of the two axes lies outermost in memory, as BLAS writes it fastest.
+    """
+    _, unit = exponential()
     if query.shape[-2] < key.shape[-2]:
-        scores = (key @ query.swapaxes(-1, -2)).swapaxes(-1, -2)
+        scores = (key @ (query * unit).swapaxes(-1, -2)).swapaxes(-1, -2)
     else:
-        scores = query @ key.swapaxes(-1, -2)
+        scores = query @ (key * unit).swapaxes(-1, -2)
     if masked is not None:
         np.copyto(scores, np.finfo(scores.dtype).min, where=masked)
     return scores

@@ -286,7 +286,7 @@ def shared_linear(
         else:
             blocks = [(some, everything) for some in row_blocks(len(rows), ROWS_PER_BLOCK)]
     with one_blas_thread():
-        parallel_map(compute, blocks, apart=len(rows) <= few_rows.FEW_ROWS)
+        parallel_map(compute, blocks)
     return y.reshape(*x.shape[:-1], len(weight))
 
 

@@ -94,7 +94,7 @@ def project(
             y *= scale
 
     parts = [(number, some) for number in range(3) for some in shares(width, 3 * width * width, features)]
-    parallel_map(compute, parts, threads=None if len(parts) > 3 else 1, apart=True)
+    parallel_map(compute, parts, threads=None if len(parts) > 3 else 1)
     return [y.reshape(heads, -1, batch, length).transpose(2, 0, 3, 1) for y in results]
 
 
@@ -246,7 +246,7 @@ def are_worth_threads(weights: int, rows: int) -> bool:
 
 def sum_of_shares(function: Callable[[slice], Transposed], parts: Sequence[slice]) -> Transposed:
     """Let each thread compute its share."""
-    return add_up(parallel_map(function, parts, threads=None if len(parts) > 1 else 1, apart=True))
+    return add_up(parallel_map(function, parts, threads=None if len(parts) > 1 else 1))
 
 
 def add_up(results: Iterable[Transposed]) -> Transposed:

@@ -129,8 +129,8 @@ except (AttributeError, OSError, TypeError):  # pragma: no cover - not Linux, wh
 
 
 @contextmanager
-def _cores(threads: int, apart: bool) -> Iterator[Any]:
-    """Yield the cores for this thread's helpers: all that it may use or, apart, all but its own, which it keeps.
+def _cores(threads: int) -> Iterator[Any]:
+    """Yield the cores for this thread's helpers: all but its own, which it keeps, or all if there are more threads.
 
     Linux often wakes a thread on the core of the thread that wakes it, where the two take turns. In a virtual machine
     that has rested a while it does so every time, and the second core brings nothing in the first pass.
@@ -140,7 +140,7 @@ def _cores(threads: int, apart: bool) -> Iterator[Any]:
     if cpus == held:  # by a call that an interrupt ended before it could let go
         cpus = before
         _settle(cpus)
-    if not apart or not 1 < threads <= len(cpus):
+    if not 1 < threads <= len(cpus):
         yield cpus
         return
     here = frozenset([_current_cpu()])
@@ -240,15 +240,11 @@ def _as_worker() -> Iterator[None]:
         _inside.worker = False
 
 
-def parallel_map(
-    function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None, *, apart: bool = False
-) -> list[Result]:
+def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
     """Return ``[function(item) for item in items]``, computed on all cores, or so many threads.
 
     The threads take the items one after the other, so put large ones first. What the function calls through this one
     again runs serially. The first exception is raised unchanged; the number of BLAS threads is then restored as well.
-    For calls of a few milliseconds ``apart`` keeps the threads on cores of their own; on a machine that others use as
-    well, longer ones are better off where the system moves them.
 
     Examples
     --------
@@ -294,7 +290,7 @@ def parallel_map(
             with lock:
                 pass
 
-    with _blas_threads.limited(), _short_buffers(), _cores(threads, apart) as cores:
+    with _blas_threads.limited(), _short_buffers(), _cores(threads) as cores:
         try:
             # in a copy of this thread's context: numpy.errstate, for one, holds there too
             with suppress(RuntimeError):  # no more threads can be had, as when the process ends: this one does it all
