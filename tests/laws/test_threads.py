@@ -349,3 +349,34 @@ def test_an_interrupt_holds_no_thread_to_a_core_for_long(monkeypatch: pytest.Mon
     assert len(os.sched_getaffinity(0)) == 1
     assert parallel_map(abs, [-1, -2], threads=2) == [1, 2]
     assert os.sched_getaffinity(0) == before
+
+
+def refused(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"getcpu": lambda: -1},  # as where the call is refused
+        {"getcpu": lambda: 1 << 20},
+        {"sched_getaffinity": refused},
+        {"sched_setaffinity": refused},
+        {"sched_getaffinity": None, "sched_setaffinity": None},  # as on macOS and Windows
+    ],
+    ids=["no core", "unknown core", "may not ask", "may not set", "not Linux"],
+)
+def test_a_system_that_tells_no_cores(changed: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads then work wherever they run, and the calling thread is held to no core afterwards."""
+    look = getattr(os, "sched_getaffinity", lambda _: None)
+    before = look(0)
+    with monkeypatch.context() as patch:
+        for name, value in changed.items():
+            if name == "getcpu":
+                patch.setattr(module, "_current_cpu", value)
+            elif value is None:
+                patch.delattr(os, name, raising=False)
+            else:
+                patch.setattr(os, name, value, raising=False)
+        assert parallel_map(abs, [-1, -2, -3], threads=2) == [1, 2, 3]
+    assert look(0) == before

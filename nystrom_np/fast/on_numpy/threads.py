@@ -125,7 +125,9 @@ os.register_at_fork(after_in_child=_begin)
 try:
     _current_cpu: Any = ctypes.CDLL(None).sched_getcpu
 except (AttributeError, OSError, TypeError):  # pragma: no cover - not Linux, whose scheduler needs this help
-    _current_cpu = None
+
+    def _current_cpu() -> int:
+        return -1
 
 
 @contextmanager
@@ -135,15 +137,15 @@ def _cores(threads: int) -> Iterator[Any]:
     Linux often wakes a thread on the core of the thread that wakes it, where the two take turns. In a virtual machine
     that has rested a while it does so every time, and the second core brings nothing in the first pass.
     """
-    cpus = frozenset(os.sched_getaffinity(0)) if _current_cpu is not None else frozenset()
+    cpus = _allowed()
     held, before = getattr(_inside, "held", (None, cpus))
     if cpus == held:  # by a call that an interrupt ended before it could let go
         cpus = before
         _settle(cpus)
-    if not 1 < threads <= len(cpus):
+    here = frozenset([_current_cpu()]) if 1 < threads <= len(cpus) else cpus
+    if not here < cpus:  # a system that does not say where it runs gives -1
         yield cpus
         return
-    here = frozenset([_current_cpu()])
     try:
         _inside.held = here, cpus
         _settle(here)
@@ -151,6 +153,14 @@ def _cores(threads: int) -> Iterator[Any]:
     finally:
         _settle(cpus)
         _inside.held = None, cpus
+
+
+def _allowed() -> frozenset[int]:
+    """Return the cores that this thread may run on; none where the system does not tell."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return frozenset()
 
 
 def _settle(cores: Any) -> None:
