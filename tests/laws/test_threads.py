@@ -1,10 +1,12 @@
 """Threads: results in order, exceptions unchanged, and BLAS left as it was found."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -177,6 +179,27 @@ def test_nothing_runs_on_after_an_exception() -> None:
     with pytest.raises(ValueError, match="at once"):
         parallel_map(work, [0, 1, 2], threads=3)
     assert running == []
+
+
+def test_an_exception_keeps_nothing_in_memory() -> None:
+    """Once it has been dealt with, the arrays of the call are gone at once: another may need their memory."""
+    held = []
+
+    def work(item: int) -> None:
+        array = np.ones(3)
+        held.append(weakref.ref(array))
+        time.sleep(0.01)  # for the other thread to take its part
+        raise MemoryError(item)
+
+    gc.disable()
+    try:
+        with pytest.raises(MemoryError) as raised:
+            parallel_map(work, [0, 1], threads=2)
+        del raised
+        assert held
+        assert all(array() is None for array in held)
+    finally:
+        gc.enable()
 
 
 def test_nested() -> None:

@@ -310,9 +310,15 @@ def parallel_map(function: Callable[[Item], Result], items: Sequence[Item], thre
             finish()
         finally:  # also after an interrupt of the first time
             finish()
-    for error in (*exits, *(errors[index] for index in sorted(errors))):
-        raise error
-    return results
+    failures = [*exits, *(errors[index] for index in sorted(errors))]
+    if not failures:
+        return results
+    try:
+        raise failures[0]
+    finally:  # else it would know itself, through its traceback, and keep the arrays of the call in memory
+        failures.clear()
+        errors.clear()
+        exits.clear()
 
 
 def row_blocks(rows: int, max_rows: int) -> list[slice]:
