@@ -374,6 +374,41 @@ def test_an_interrupt_holds_no_thread_to_a_core_for_long(monkeypatch: pytest.Mon
     assert os.sched_getaffinity(0) == before
 
 
+class InterruptedLock:
+    """A lock with an interrupt after it is let go for the first time."""
+
+    def __init__(self) -> None:
+        self.lock, self.interrupts = threading.Lock(), [KeyboardInterrupt]
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        if self.interrupts:
+            raise self.interrupts.pop()
+
+
+def test_an_interrupt_while_threads_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves BLAS its threads and NumPy its buffers, though nothing has been computed."""
+    before, size, setbufsize = blas_threads(), np.getbufsize(), np.setbufsize
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module._blas_threads, "_lock", InterruptedLock())
+        parallel_map(abs, [-1, -2], threads=2)
+    assert blas_threads() == before
+    assert module._blas_threads._users == 0
+
+    def interrupted(size: int) -> None:
+        setbufsize(size)
+        if size == module.BUFFER_SIZE:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "setbufsize", interrupted)
+        parallel_map(abs, [-1, -2], threads=2)
+    assert np.getbufsize() == size
+
+
 def refused(*_: object) -> None:
     raise PermissionError(1, "Operation not permitted")
 

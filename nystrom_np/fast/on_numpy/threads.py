@@ -65,18 +65,21 @@ class _BlasThreads:
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        with self._lock:
-            if self._users == 0:
-                self._count()  # to be remembered while nobody can read it from BLAS
-                self._limiter = self._blas().limit(limits=1)
-            self._users += 1
-        try:
+        counted = False
+        try:  # an interrupt may come as soon as this thread is counted
+            with self._lock:
+                if self._users == 0:
+                    self._count()  # to be remembered while nobody can read it from BLAS
+                    self._limiter = self._blas().limit(limits=1)
+                self._users += 1
+                counted = True
             yield
         finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    self._limiter.restore_original_limits()
+            if counted:
+                with self._lock:
+                    self._users -= 1
+                    if self._users == 0:
+                        self._limiter.restore_original_limits()
 
 
 class _Helpers:
@@ -234,8 +237,8 @@ def _short_buffers() -> Iterator[None]:
     if before == BUFFER_SIZE:  # as everywhere within a forward pass
         yield
         return
-    np.setbufsize(BUFFER_SIZE)
     try:
+        np.setbufsize(BUFFER_SIZE)
         yield
     finally:
         np.setbufsize(before)
