@@ -398,6 +398,19 @@ def test_an_interrupt_while_threads_are_prepared(monkeypatch: pytest.MonkeyPatch
     assert blas_threads() == before
     assert module._blas_threads._users == 0
 
+    controller = module._blas_threads._blas()
+    limit = controller.limit
+
+    def interrupted_limit(**limits: int) -> None:
+        limit(**limits)
+        raise KeyboardInterrupt
+
+    parallel_map(abs, [-1, -2], threads=2)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(controller, "limit", interrupted_limit)
+        parallel_map(abs, [-1, -2], threads=2)
+    assert blas_threads() == before
+
     def interrupted(size: int) -> None:
         setbufsize(size)
         if size == module.BUFFER_SIZE:

@@ -70,15 +70,16 @@ class _BlasThreads:
             with self._lock:
                 if self._users == 0:
                     self._count()  # to be remembered while nobody can read it from BLAS
-                    self._limiter = self._blas().limit(limits=1)
                 self._users += 1
                 counted = True
+                if self._users == 1:
+                    self._limiter = self._blas().limit(limits=1)
             yield
         finally:
             if counted:
                 with self._lock:
                     self._users -= 1
-                    if self._users == 0:
+                    if self._users == 0 and self._limiter is not None:  # or the one before, interrupted in between
                         self._limiter.restore_original_limits()
 
 
