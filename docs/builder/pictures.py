@@ -325,7 +325,7 @@ def benchmark_table() -> dict[str, list[tuple[int, float, float]]]:
     found: dict[str, list[tuple[int, float, float]]] = {}
     length = 0
     for cells in re.findall(
-        r"^\| *([\d,]*) *\| ([^|]+?) *\| ([\d.]+) (ms|s) [^|]*\| ([\d.]+) (MB|GB) *\|$", section, re.M
+        r"^\| *([\d,]*) *\| ([^|]+?) *\| ([\d.]+) \([^|]* (ms|s) *\| ([\d.]+) (MB|GB) *\|$", section, re.M
     ):
         length = int(cells[0].replace(",", "")) if cells[0] else length
         seconds = float(cells[2]) * (0.001 if cells[3] == "ms" else 1.0)

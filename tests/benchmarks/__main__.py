@@ -24,7 +24,6 @@ from nystrom_np.fast.on_numpy.threads import thread_count
 from tests.benchmarks.attention import ROOT, Mismatch
 from tests.benchmarks.cases import FULL, QUICK, SHORT_INPUTS, Bench, Unmeasured, clear, on_cpu, on_gpu
 from tests.benchmarks.machine import machine, versions
-from tests.benchmarks.plots import draw_plots
 from tests.benchmarks.report import document
 from tests.benchmarks.rivals import NAMES, RivalFailed, Rivals
 
@@ -52,14 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.json = options.json or Path(folder) / "gpu.json"
             cases = [case for precision in PRECISIONS for case in in_a_process(options, precision)]
             results = stored(options)
-    plots = []
-    if options.docs is not None and "lengths" in results["cases"].get("attention", {}):
-        plots = draw_plots(results["cases"]["attention"], options.docs / "images")
-    page = document(results, plots, options.short)
-    if options.docs is not None:
-        write(options.docs / ("benchmarks-short.md" if options.short else "benchmarks.md"), page)
-    if not options.precision:
-        print(page)
+    pages = {} if options.short else {"benchmarks.md": document(results)}
+    if set(SHORT_INPUTS) & set(results["cases"]):
+        pages["benchmarks-short.md"] = document(results, short=True)
+    for name, page in pages.items():
+        if options.docs is not None:
+            write(options.docs / name, page)
+        if not options.precision:
+            print(page)
     return 1 if any("error" in case for case in cases) else 0
 
 
@@ -68,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = sorted({*on_cpu(), *on_gpu()})
     parser.add_argument("--case", nargs="+", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}")
     parser.add_argument(
-        "--short", action="store_true", help="only short inputs and pipelines; with --docs on a page of their own"
+        "--short", action="store_true", help="only short inputs and pipelines, which have a page of their own"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="store all figures, after each case")
     parser.add_argument("--resume", action="store_true", help="keep the cases that FILE has, measure the others")
@@ -92,7 +91,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         nargs="?",
         const=DOCS,
         metavar="FOLDER",
-        help="write benchmarks.md, or benchmarks-short.md, and its plots, into docs/ by default",
+        help="write benchmarks.md and benchmarks-short.md, into docs/ by default",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=PRECISIONS, help="of a GPU; all, one process each, by default")

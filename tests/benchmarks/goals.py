@@ -42,7 +42,7 @@ class Verdict:
             return "not measured"
         if self.goal.reached(self.value, bound):
             return "yes"
-        return f"no, by {abs(self.value / bound - 1):.0%}"
+        return f"no, by {max(abs(self.value / bound - 1), 0.01):.0%}"  # at least 1%: it was missed
 
 
 def ratio(numerator: str, denominator: str) -> Callable[[Any], float | None]:

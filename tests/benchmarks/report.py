@@ -6,27 +6,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tests.benchmarks.breakdown import PARTS
-from tests.benchmarks.cases import MODELS, ON_A_GPU
+from tests.benchmarks.cases import MODELS, ON_A_GPU, SHORT_INPUTS
 from tests.benchmarks.goals import MEBIBYTE, MEGABYTE, Verdict, gpu_verdicts, measured, verdicts
 from tests.benchmarks.rivals import NAMES
 
 Results = dict[str, Any]
 WHO = {"ours": "nystrom_np", "floor": "floor", **NAMES}
-PLOTS = {
-    "time": "Log-log plot of the time of attention alone against the length: exact attention grows with the square "
-    "of the length, Nyström attention in proportion to it.",
-    "memory": "Log-log plot of the peak extra memory of attention alone against the length: the textbook form grows "
-    "with the square of the length, exact attention in blocks and Nyström attention stay far below it.",
-}
 
 
-def document(results: Results, plots: Sequence[str], short: bool = False) -> str:
-    """The whole page, or that of the short inputs alone."""
-    return "\n".join(part for part in sections(results, plots, short) if part) + "\n"
+def document(results: Results, short: bool = False) -> str:
+    """The page of the short inputs and pipelines, or that of all else."""
+    return "\n".join(part for part in sections(results, short) if part) + "\n"
 
 
-def sections(results: Results, plots: Sequence[str], short: bool) -> Iterable[str]:
-    cases = results["cases"]
+def sections(results: Results, short: bool) -> Iterable[str]:
+    cases = {name: case for name, case in results["cases"].items() if (name in SHORT_INPUTS) == short}
     yield "# Benchmarks of short inputs\n" if short else "# Benchmarks\n"
     command = "python -m tests.benchmarks --short --docs" if short else "python -m tests.benchmarks --docs"
     yield f"Written by `{command}`; not edited by hand.\n"
@@ -38,15 +32,18 @@ def sections(results: Results, plots: Sequence[str], short: bool) -> Iterable[st
         yield table(("", ""), [*results["machine"].items(), *results["versions"].items()])
     yield METHOD
     yield "## Goals\n"
-    yield goal_table([verdict for verdict in verdicts(cases) if not short or verdict.value is not None])
+    yield goal_table([verdict for verdict in verdicts(cases) if (verdict.goal.case in SHORT_INPUTS) == short])
     if not short:
-        yield "A goal that is missed says by how much; [where the time goes](#where-the-time-goes) says on what.\n"
+        yield (
+            "A goal that is missed says by how much; [where the time goes](#where-the-time-goes) says on what. Up to "
+            "128 tokens, and pipelines: [benchmarks of short inputs](benchmarks-short.md).\n"
+        )
     yield MODEL_NOTES
     yield model_tables([name for name in MODELS if name in cases], cases)
     yield breakdown_table(cases)
     yield heads_table(cases)
     yield pipelines_table(cases)
-    yield attention_table(cases, plots)
+    yield attention_table(cases)
     yield million_table(cases)
     yield start_table(cases)
     if not short:
@@ -184,7 +181,7 @@ def heads_table(cases: Results) -> str:
         cells = []
         for who in ("ours", "eager"):
             seconds = told["seconds"].get(who)
-            cells += [times(seconds), milliseconds(seconds["median"] - bare[who]["median"])] if seconds else ["", ""]
+            cells += [times(seconds), signed(seconds["median"] - bare[who]["median"])] if seconds else ["", ""]
         apart = told["difference"]
         rows.append((head, *cells, "" if apart is None else f"{apart:.1e}"))
     return (
@@ -201,7 +198,12 @@ def pipelines_table(cases: Results) -> str:
     if failed(cases, "pipelines"):
         return f"{title}\n{cases['pipelines']['error']}\n"
     case = cases["pipelines"]
-    ways = {"None": "one call a text", "1": "list, batches of 1", "32": "list, batches of 32", "256": "of 256"}
+    ways = {
+        "None": "one call a text",
+        "1": "list, batches of 1",
+        "32": "list, batches of 32",
+        "256": "list, batches of 256",
+    }
     rows = []
     for way, says in {**ways, "iterator": "iterator, as it is"}.items():
         told = [case["seconds_a_text"].get(f"{who}/{way}") for who in ("dense/ours", "dense/eager", "nystrom/ours")]
@@ -215,7 +217,7 @@ def pipelines_table(cases: Results) -> str:
     )
 
 
-def attention_table(cases: Results, plots: Sequence[str]) -> str:
+def attention_table(cases: Results) -> str:
     if "attention" not in cases:
         return ""
     title = "## Attention alone\n"
@@ -233,7 +235,6 @@ def attention_table(cases: Results, plots: Sequence[str]) -> str:
                     size(told["bytes"]),
                 )
             )
-    pictures = "".join(f"![{PLOTS[name]}](images/attention-{name}.svg)\n\n" for name in plots)
     return (
         f"{title}\n{case['heads']} heads of 64, m={case['landmarks']}. Extra memory is the most that arrays beyond "
         "queries, keys, values and the context hold at once, each measured in a process of its own. The textbook form "
@@ -241,7 +242,7 @@ def attention_table(cases: Results, plots: Sequence[str]) -> str:
         "Largest difference from "
         f"the textbook forms: exact {case['difference']['dense']:.1e}, Nyström {case['difference']['nystrom']:.1e}.\n\n"
         + table(("length", "form", "median (min … max)", "extra memory"), rows)
-        + f"\n{pictures}"
+        + "\n[The annotated read](annotated.md#what-attention-costs) draws both.\n"
     )
 
 
@@ -312,14 +313,12 @@ def start_table(cases: Results) -> str:
 def gpu_section(gpu: Results) -> str:
     title = f"## On a GPU\n\n{GPU_NOTES}"
     if not gpu:
-        empty = ["not measured"] * 4
-        rows = [(case.title, *empty) for case in ON_A_GPU.values()]
-        rows.append(("attention alone, to n=131,072", *empty))
+        cases = "; ".join([*(case.title for case in ON_A_GPU.values()), "attention alone, to n=131,072"])
         return (
             f"{title}\nNot measured: no GPU was at hand. `python -m tests.gpu --output FOLDER` measures it within nine "
             "minutes, and adds it to the figures above if they are in `FOLDER/benchmarks.json`: float32 without TF32, "
             "float16, and TF32. `python -m tests.benchmarks --json FOLDER/benchmarks.json --resume --docs` then fills "
-            "this in.\n\n" + table(ON_A_GPU_HEAD, rows)
+            f"this in, for these cases: {cases}.\n"
         )
     parts = [title]
     for precision, told in gpu.items():
@@ -367,15 +366,18 @@ def failure(name: str, cases: Results) -> tuple[str, ...]:
 
 
 def times(seconds: Results) -> str:
-    return f"{duration(seconds['median'])} ({duration(seconds['min'])} … {duration(seconds['max'])})"
+    """Median, least and most, with their unit written once."""
+    unit, scale = ("s", 1.0) if seconds["max"] >= 1 else ("ms", 1e3)
+    median, least, most = (f"{seconds[name] * scale:.3g}" for name in ("median", "min", "max"))
+    return f"{median} ({least} … {most}) {unit}"
 
 
 def duration(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else milliseconds(seconds)
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1e3:.3g} ms"
+def signed(seconds: float) -> str:
+    return f"{seconds * 1e3:+.3g} ms".replace("-", "−")
 
 
 def size(count: float) -> str:
