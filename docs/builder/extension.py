@@ -123,8 +123,8 @@ class Gains(SphinxDirective):
             *twins.table(found["cases"]).splitlines(),
             "",
             f"Medians of {found['rounds']} runs of each form, in turn; float32; {told['CPU']}, {told['cores']} cores"
-            f"{', each thread on one of its own' if found['pinned'] else ''}; {told['BLAS']}; Python {told['Python']}, "
-            f"NumPy {told['numpy']}.",
+            f"{', BLAS’s threads on another than the caller’s' if found['pinned'] else ''}; {told['BLAS']}; "
+            f"Python {told['Python']}, NumPy {told['numpy']}.",
             "",
             f"Runs that differed by more than half of their median: {restless or 'none'}.",
         ]
@@ -389,7 +389,10 @@ def shapes_for_documentation(app: Sphinx, what: str, name: str, thing: Any, opti
 
 
 COLUMNS = re.compile(r"\S {2,}\S.*\S {2,}\S")
-"""Numbers one under the other, as a table: lines that do not wrap, in a box that scrolls."""
+"""Numbers one under the other, as a table: lines that do not wrap, in a box that scrolls where the window is narrow."""
+
+WIDEST = 104
+"""Characters of a line that the widest page shows. Longer ones wrap, columns or not."""
 
 
 def visit_code(self: Any, node: nodes.literal_block) -> None:
@@ -399,7 +402,9 @@ def visit_code(self: Any, node: nodes.literal_block) -> None:
     if language not in LANGUAGES or node.rawsource != code:
         HTML5Translator.visit_literal_block(self, node)
         return
-    columns = "output" in node["classes"] and sum(bool(COLUMNS.search(row)) for row in code.split("\n")) >= 3
+    rows = code.split("\n")
+    columns = "output" in node["classes"] and sum(bool(COLUMNS.search(row)) for row in rows) >= 3
+    columns = columns and max(map(len, rows)) <= WIDEST
     said = " ".join(["listing", *node["classes"], *(["columns"] if columns else [])])
     self.body.append(f'<div class="{said}">{box(code, language, *node["classes"])}</div>\n')
     raise nodes.SkipNode

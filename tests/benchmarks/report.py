@@ -75,7 +75,8 @@ fails.
 The ragged batch goes through `predict`, which computes no padding. Its outputs are compared with those of
 transformers for each sequence alone and unpadded; transformers is timed on the padded batch, and the floor
 is that of the real tokens. "Difference" is the largest between any two numbers in the output, of
-transformers' and ours; in brackets those of transformers and its other forms.
+transformers' and ours; in brackets those of transformers and its other forms. GFLOP/s are those of the floor's
+products.
 """
 
 
@@ -114,7 +115,7 @@ def model_tables(names: Sequence[str], cases: Results) -> str:
         "median (min … max)",
         "runs",
         "ours / theirs",
-        "GFLOP/s of the products",
+        "GFLOP/s",
         "difference",
     )
     return table(head, parts) + "\n" + "".join(f"- {text}\n" for text in absences(names, cases))

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ import numpy as np
 from nystrom_np import NystromformerConfig, NystromformerForMaskedLM, definition
 from nystrom_np.activations import gelu_new
 from nystrom_np.fast import definitions
-from nystrom_np.fast.on_numpy.threads import parallel_map
 from tests.benchmarks.attention import ROOT
 from tests.benchmarks.machine import machine, versions
 from tests.benchmarks.timing import REST, interleave, spread
@@ -85,25 +85,41 @@ def cases(length: int = 512, long: int = 4096) -> dict[str, tuple[str, Callable[
     }
 
 
-def measure(rounds: int, rest: float = REST, **lengths: int) -> dict[str, dict[str, Any]]:
-    """Seconds of each case, as the definition and as the twin: medians, and all that was counted."""
+def measure(
+    rounds: int, rest: float = REST, settle: Callable[[], None] = lambda: None, **lengths: int
+) -> dict[str, dict[str, Any]]:
+    """Seconds of each case, as the definition and as the twin: medians, and all that was counted.
+
+    ``settle`` is called before each run.
+    """
     found = {}
     for name, (given, call) in cases(**lengths).items():
         with definitions():
             slow = _once(call)
         times = max(1, round(LEAST / slow))
-        runs = {"definition": partial(_by_definition, call, times), "twin": partial(_seconds, call, times)}
+        runs = {form: partial(_settled, settle, form, call, times) for form in ("definition", "twin")}
         seconds = interleave(runs, dict.fromkeys(runs, rounds), rest)
         found[name] = {"given": given} | {form: spread(counted) for form, counted in seconds.items()}
     return found
 
 
-def pin() -> None:
-    """Hold this thread to one core and those that help it to another: the system does not, where it has other work."""
-    parallel_map(time.sleep, [0.01, 0.01])  # now all threads are there
-    first, second, *_ = sorted(os.sched_getaffinity(0))
+def pin() -> Callable[[], None]:
+    """Hold BLAS's threads to one core; what is returned moves this thread to another, and lets go of it.
+
+    The system does not see to this where it has other work; our own threads do.
+    """
+    np.ones((512, 512)) @ np.ones((512, 512))  # now BLAS's threads are there
+    cores = os.sched_getaffinity(0)
+    first, second, *_ = sorted(cores)
     for task in Path("/proc/self/task").iterdir():
-        os.sched_setaffinity(int(task.name), {first if int(task.name) == os.getpid() else second})
+        if int(task.name) != os.getpid():
+            os.sched_setaffinity(int(task.name), {second})
+
+    def settle() -> None:
+        os.sched_setaffinity(0, {first})
+        os.sched_setaffinity(0, cores)
+
+    return settle
 
 
 def _once(call: Callable[[], Any]) -> float:
@@ -118,8 +134,9 @@ def _seconds(call: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - start) / times
 
 
-def _by_definition(call: Callable[[], Any], times: int) -> float:
-    with definitions():
+def _settled(settle: Callable[[], None], form: str, call: Callable[[], Any], times: int) -> float:
+    settle()
+    with definitions() if form == "definition" else nullcontext():
         return _seconds(call, times)
 
 
@@ -155,12 +172,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--docs", type=Path, nargs="?", const=DOCS, help="keep the figures, in docs/twins.json by default"
     )
-    parser.add_argument("--pin", action="store_true", help="each thread on a core of its own (Linux, two cores)")
+    parser.add_argument(
+        "--pin", action="store_true", help="BLAS's threads on another core than this one (Linux, two cores)"
+    )
     options = parser.parse_args(arguments)
     told = {"machine": machine("cpu"), "versions": versions("cpu"), "rounds": options.rounds, "pinned": options.pin}
-    if options.pin:
-        pin()
-    found = measure(options.rounds)
+    found = measure(options.rounds, settle=pin() if options.pin else lambda: None)
     print(table(found))
     if options.docs:
         told["cases"] = found
