@@ -327,7 +327,7 @@ def test_extreme_scores_and_values(dtype: str, backend: Backend) -> None:
 def test_the_longer_axis_of_scores_lies_outermost() -> None:
     """BLAS writes a product that is longer than wide faster than its transpose."""
     for queries, keys in ((2, 5), (5, 2), (3, 3), (4, 5)):
-        scores = attention._scores(np.ones((7, queries, 6)), np.ones((7, keys, 6)), None)
+        scores = attention._scores(np.ones((7, queries, 6)), np.ones((7, keys, 6)), None, 1.0)
         assert scores.shape == (7, queries, keys)
         assert (scores if queries >= keys else scores.swapaxes(1, 2)).flags.c_contiguous
         assert not (queries < keys and scores.flags.c_contiguous)
@@ -349,12 +349,12 @@ def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) 
     scores = attention._scores
     monkeypatch.setattr(attention, "_scores", lambda *arrays: products.append(1) or scores(*arrays))
 
-    def times(size: float, keys: list[float], mask: list[bool] | None = None, value: float = 1.0) -> int:
+    def times(size: float, keys: list[float], mask: list[Any] | None = None, value: float = 1.0) -> int:
         products.clear()
-        query, key = np.array([[size]], "float32"), np.array(keys, "float32")[:, None]
+        query, key = np.full((2, 1), size, "float32"), np.array(keys, "float32")[:, None]
         values = np.full_like(key, value)
         found = softmax_attention(query, key, values, None if mask is None else np.array(mask))
-        np.testing.assert_allclose(found, [[value]], rtol=1e-5)
+        np.testing.assert_allclose(found, [[value]] * 2, rtol=1e-5)
         return len(products)
 
     for size in (0.0, 1.0, -60.0, 1e4):
@@ -364,9 +364,9 @@ def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) 
         assert times(exponent * np.log(2.0), [1.0, -1.0]) == computed, exponent
     for mean in (15.0, -15.0, 17.0, -17.0):
         assert times(mean, [1.0] * 9) == 1  # the exponentials of scores as they are, of whose mean 16 is allowed
-    assert times(1.0, [2.0, -2.0], [True, False]) == 1  # a sum of e²
-    assert times(1.0, [15.0, -15.0], [False, True]) == 1  # of e⁻¹⁵
-    assert times(1.0, [17.0, -17.0], [False, True]) == 2  # of e⁻¹⁷
+    for left, computed in ((15.0, 1), (17.0, 2)):  # what is left of the sum of the second query: e⁻¹⁵, e⁻¹⁷
+        assert times(1.0, [left, -left], [[True, True], [False, True]]) == computed
+    assert times(1.0, [300.0, 17.0, -17.0], [False, False, True]) == 1  # keys that no query sees are not looked at
     assert times(1.0, [2.0, -2.0], [False, False]) == 2  # of 0
     assert times(40.0, [1.0, -1.0], value=1e20) == 1
     assert times(40.0, [1.0, -1.0], value=1e30) == 2  # e⁴⁰ · 1e30 is more than float32 holds

@@ -13,7 +13,7 @@ import numpy as np
 
 from nystrom_np import definition
 from nystrom_np.array_module import Array
-from nystrom_np.fast.on_numpy.rows import exponential
+from nystrom_np.fast.on_numpy.rows import exponential, steady_exponential
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks, thread_count
 from nystrom_np.shapes import Float, Shaped
 
@@ -109,9 +109,10 @@ def _attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.nd
     is the maximum subtracted.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        key, value, masked = _without_masked(key, value, masked)
         context, total = _around_the_mean(query, key, value, masked)
-        finite = np.isfinite(_sums(context)).all()
-        if total.size and not (total.min() >= SUMS[0] and total.max() <= SUMS[1] and finite):
+        sound = not total.size or SUMS[0] <= total.min() <= total.max() <= SUMS[1]
+        if not (sound and np.isfinite(_sums(context)).all()):
             context, total = _below_the_maximum(query, key, value, masked)
     context /= total
     out[...] = context
@@ -122,8 +123,22 @@ Sums = tuple[np.ndarray, np.ndarray]
 exponentials (..., queries, 1)."""
 
 
+def _without_masked(
+    key: np.ndarray, value: np.ndarray, masked: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Only the keys that a mask leaves, where it leaves all queries the same: the others have the weight 0."""
+    if masked is None or not masked.size:
+        return key, value, masked
+    if any(stride and size > 1 for stride, size in zip(masked.strides[:-1], masked.shape[:-1], strict=True)):
+        return key, value, masked
+    kept = ~masked[(0,) * (masked.ndim - 1)]
+    if kept.all():
+        return key, value, None
+    return (key[..., kept, :], value[..., kept, :], None) if kept.any() else (key, value, masked)
+
+
 def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
-    exp, _ = exponential()
+    exp, unit = exponential()
     mean = (np.full(key.shape[-2], 1.0 / key.shape[-2], key.dtype) @ key)[..., None, :]  # in a third of mean()'s time
     few = key.shape[-2] <= query.shape[-2]  # of few keys it is subtracted in less time than it takes to look
     far = few or np.abs(query @ mean.swapaxes(-1, -2)).max(initial=0.0) > FAR
@@ -131,7 +146,9 @@ def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, mask
     total: Any = 0.0
     for piece in _pieces(query, key):
         keys = key[..., piece, :] - mean if far else key[..., piece, :]
-        weights = _scores(query, keys, None if masked is None else masked[..., piece])
+        weights = _scores(query, keys, None if masked is None else masked[..., piece], unit)
+        if _are_extreme(weights[..., :1, :], unit):  # as those of the other queries, most likely
+            return np.zeros(1), np.zeros(1)
         exp(weights, out=weights)
         total = total + _sums(weights)
         context = context + weights @ value[..., piece, :]
@@ -139,13 +156,13 @@ def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, mask
 
 
 def _below_the_maximum(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
-    exp, _ = exponential()
+    exp, unit = steady_exponential(query.dtype)
     share = 2.0 ** -key.shape[-2].bit_length()  # of each value: no sum of them is larger than the largest of them
     highest: Any = -np.inf
     context: Any = 0.0
     total: Any = 0.0
     for piece in _pieces(query, key):
-        weights = _scores(query, key[..., piece, :], None if masked is None else masked[..., piece])
+        weights = _scores(query, key[..., piece, :], None if masked is None else masked[..., piece], unit)
         before, highest = highest, np.maximum(highest, weights.max(axis=-1, keepdims=True))
         shrink = exp(before - highest)  # of what was summed under a lower maximum; e^−∞ = 0 of nothing
         weights -= highest
@@ -164,12 +181,16 @@ def _sums(weights: np.ndarray) -> np.ndarray:
     return (weights @ np.ones(weights.shape[-1], weights.dtype))[..., None]  # BLAS sums in half of NumPy's time
 
 
-def _scores(query: np.ndarray, key: np.ndarray, masked: np.ndarray | None) -> np.ndarray:
-    """Scores (..., queries, keys) in the unit of :func:`exponential`, by which the fewer are multiplied.
+def _are_extreme(scores: np.ndarray, unit: float) -> bool:
+    """Whether exponentials of some scores overflow or vanish, for which :func:`exponential` takes many times as long."""
+    return bool(np.abs(scores).max(initial=0.0) > unit * math.log(2.0) * np.finfo(scores.dtype).maxexp)
+
+
+def _scores(query: np.ndarray, key: np.ndarray, masked: np.ndarray | None, unit: float) -> np.ndarray:
+    """Scores (..., queries, keys) in the unit of an exponential, by which the fewer are multiplied.
 
     The longer of the two axes lies outermost in memory, as BLAS writes it fastest.
     """
-    _, unit = exponential()
     if query.shape[-2] < key.shape[-2]:
         scores = (key @ (query * unit).swapaxes(-1, -2)).swapaxes(-1, -2)
     else:

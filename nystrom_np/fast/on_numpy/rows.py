@@ -186,6 +186,21 @@ def exponential() -> tuple[Callable[..., np.ndarray], float]:
     return np.exp, 1.0
 
 
+def steady_exponential(dtype: np.dtype) -> tuple[Callable[..., np.ndarray], float]:
+    """Return the exponential, as :func:`exponential` does, whose time depends least on the numbers.
+
+    In float32 NumPy's 2ʸ takes some 10 times as long where it overflows or is 0, and 200 times as long where it is below
+    the smallest normal number; eˣ does not. (In float64 neither does much better than the other.)
+
+    Examples
+    --------
+    >>> exp, unit = steady_exponential(np.dtype("float32"))
+    >>> exp is np.exp, unit
+    (True, 1.0)
+    """
+    return (np.exp, 1.0) if dtype == np.float32 else exponential()
+
+
 def has_avx512() -> bool:
     """Whether NumPy has found a processor with AVX-512.
 
