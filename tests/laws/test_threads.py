@@ -34,7 +34,11 @@ def blas_threads() -> list[int]:
 
 @pytest.fixture(autouse=True)
 def restored() -> object:
-    """After each of these tests BLAS has the threads it had before."""
+    """After each of these tests BLAS has the threads it had before.
+
+    Each begins as a new process does: another test may have loaded a BLAS (SciPy has its own) after the first pass.
+    """
+    module._begin()
     before = blas_threads()
     assert before
     yield

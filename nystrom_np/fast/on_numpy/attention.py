@@ -105,15 +105,13 @@ def _attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.nd
     A softmax does not change when one vector is subtracted from all keys. With their mean, the scores of a query have
     the mean 0 and thus, by Jensen's inequality, exponentials that add up to no less than their number: none needs a
     maximum in order not to vanish. Nor does any of many keys whose scores have a mean near 0 as they are. Whether one
-    has overflowed is seen from the sums and from the contexts. Only then, or where a mask leaves a row less than that,
+    has overflowed is seen from the sums and from the contexts. Only then, or where a mask leaves each query other keys,
     is the maximum subtracted.
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         key, value, masked = _without_masked(key, value, masked)
-        context, total = _around_the_mean(query, key, value, masked)
-        sound = not total.size or SUMS[0] <= total.min() <= total.max() <= SUMS[1]
-        if not (sound and np.isfinite(_sums(context)).all()):
-            context, total = _below_the_maximum(query, key, value, masked)
+        found = None if masked is not None else _around_the_mean(query, key, value)
+        context, total = found or _below_the_maximum(query, key, value, masked)
     context /= total
     out[...] = context
 
@@ -131,13 +129,16 @@ def _without_masked(
         return key, value, masked
     if any(stride and size > 1 for stride, size in zip(masked.strides[:-1], masked.shape[:-1], strict=True)):
         return key, value, masked
-    kept = ~masked[(0,) * (masked.ndim - 1)]
-    if kept.all():
-        return key, value, None
-    return (key[..., kept, :], value[..., kept, :], None) if kept.any() else (key, value, masked)
+    kept = np.flatnonzero(~masked[(0,) * (masked.ndim - 1)])
+    if not kept.size:
+        return key, value, masked
+    neighbours = kept[-1] - kept[0] + 1 == len(kept)  # and nothing is copied
+    some = slice(kept[0], kept[-1] + 1) if neighbours else kept
+    return key[..., some, :], value[..., some, :], None
 
 
-def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
+def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> Sums | None:
+    """Attention from exponentials of the scores minus their mean, or of the scores; None if one may have overflowed."""
     exp, unit = exponential()
     mean = (np.full(key.shape[-2], 1.0 / key.shape[-2], key.dtype) @ key)[..., None, :]  # in a third of mean()'s time
     few = key.shape[-2] <= query.shape[-2]  # of few keys it is subtracted in less time than it takes to look
@@ -146,13 +147,14 @@ def _around_the_mean(query: np.ndarray, key: np.ndarray, value: np.ndarray, mask
     total: Any = 0.0
     for piece in _pieces(query, key):
         keys = key[..., piece, :] - mean if far else key[..., piece, :]
-        weights = _scores(query, keys, None if masked is None else masked[..., piece], unit)
+        weights = _scores(query, keys, unit)
         if _are_extreme(weights[..., :1, :], unit):  # as those of the other queries, most likely
-            return np.zeros(1), np.zeros(1)
+            return None
         exp(weights, out=weights)
         total = total + _sums(weights)
         context = context + weights @ value[..., piece, :]
-    return context, total
+    sound = not total.size or SUMS[0] <= total.min() <= total.max() <= SUMS[1]
+    return (context, total) if sound and np.isfinite(_sums(context)).all() else None
 
 
 def _below_the_maximum(query: np.ndarray, key: np.ndarray, value: np.ndarray, masked: np.ndarray | None) -> Sums:
@@ -162,7 +164,9 @@ def _below_the_maximum(query: np.ndarray, key: np.ndarray, value: np.ndarray, ma
     context: Any = 0.0
     total: Any = 0.0
     for piece in _pieces(query, key):
-        weights = _scores(query, key[..., piece, :], None if masked is None else masked[..., piece], unit)
+        weights = _scores(query, key[..., piece, :], unit)
+        if masked is not None:
+            np.copyto(weights, np.finfo(weights.dtype).min, where=masked[..., piece])
         before, highest = highest, np.maximum(highest, weights.max(axis=-1, keepdims=True))
         shrink = exp(before - highest)  # of what was summed under a lower maximum; e^−∞ = 0 of nothing
         weights -= highest
@@ -182,22 +186,18 @@ def _sums(weights: np.ndarray) -> np.ndarray:
 
 
 def _are_extreme(scores: np.ndarray, unit: float) -> bool:
-    """Whether exponentials of some scores overflow or vanish, for which :func:`exponential` takes many times as long."""
+    """Whether exponentials of some scores overflow or vanish, which takes :func:`exponential` many times as long."""
     return bool(np.abs(scores).max(initial=0.0) > unit * math.log(2.0) * np.finfo(scores.dtype).maxexp)
 
 
-def _scores(query: np.ndarray, key: np.ndarray, masked: np.ndarray | None, unit: float) -> np.ndarray:
+def _scores(query: np.ndarray, key: np.ndarray, unit: float) -> np.ndarray:
     """Scores (..., queries, keys) in the unit of an exponential, by which the fewer are multiplied.
 
     The longer of the two axes lies outermost in memory, as BLAS writes it fastest.
     """
     if query.shape[-2] < key.shape[-2]:
-        scores = (key @ (query * unit).swapaxes(-1, -2)).swapaxes(-1, -2)
-    else:
-        scores = query @ (key * unit).swapaxes(-1, -2)
-    if masked is not None:
-        np.copyto(scores, np.finfo(scores.dtype).min, where=masked)
-    return scores
+        return (key @ (query * unit).swapaxes(-1, -2)).swapaxes(-1, -2)
+    return query @ (key * unit).swapaxes(-1, -2)
 
 
 def nystrom_attention(

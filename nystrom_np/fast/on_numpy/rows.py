@@ -189,7 +189,7 @@ def exponential() -> tuple[Callable[..., np.ndarray], float]:
 def steady_exponential(dtype: np.dtype) -> tuple[Callable[..., np.ndarray], float]:
     """Return the exponential, as :func:`exponential` does, whose time depends least on the numbers.
 
-    In float32 NumPy's 2ʸ takes some 10 times as long where it overflows or is 0, and 200 times as long where it is below
+    In float32 NumPy's 2ʸ takes 10 times as long where it overflows or is 0, and 200 times as long where it is below
     the smallest normal number; eˣ does not. (In float64 neither does much better than the other.)
 
     Examples
