@@ -345,10 +345,11 @@ def test_blas_is_held_to_one_thread_in_all_of_a_forward_pass() -> None:
 def test_threads_have_cores_of_their_own() -> None:
     """The calling thread keeps one, the helper has the others; afterwards all are there again."""
     before, caller, seen = os.sched_getaffinity(0), threading.get_ident(), {}
+    both = threading.Barrier(2, timeout=60)
 
     def look(_: int) -> None:
         seen[threading.get_ident()] = os.sched_getaffinity(0)
-        time.sleep(0.02)  # for the other thread to take its part
+        both.wait()  # so that the other thread takes the other part
 
     parallel_map(look, [0, 1], threads=2)
     own = seen.pop(caller)
