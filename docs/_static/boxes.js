@@ -3,6 +3,11 @@ document.addEventListener("DOMContentLoaded", () => {
   document.querySelector(".sidebar-drawer")?.setAttribute("aria-label", "All pages");
   document.querySelector(".toc-drawer")?.setAttribute("aria-label", "On this page");
 
+  // The page that is open is seen in the list of all pages; a read has its own list above it.
+  const pages = document.querySelector(".sidebar-scroll:not(:has(.read-contents))");
+  const open = pages?.querySelector(".current-page");
+  if (open) pages.scrollTo({ top: open.offsetTop - pages.clientHeight / 2, behavior: "instant" });
+
   // What is wider than its frame is reached, and scrolled, with the keyboard.
   const frames = new ResizeObserver((entries) => {
     for (const { target } of entries) {

@@ -51,8 +51,9 @@ def box(code: str, language: str, *classes: str) -> str:
 
 
 def breakable(name: str) -> str:
-    """A long name, which may go on in the next line after an underscore, a full stop, a colon or an equals sign."""
-    return re.sub(r"(?<=\w)(_+|\.|::|/|=)(?=[^\W\d]|\")", r"\1<wbr>", name)
+    """A long name, which may go on in the next line after one of the signs ``_ . :: / =`` or before a capital."""
+    name = re.sub(r"(?<=\w)(_+|\.|::|/|=)(?=[^\W\d]|\")", r"\1<wbr>", name)
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "<wbr>", name)
 
 
 def line(plain: str, shown: str, beside: bool) -> str:
@@ -65,7 +66,8 @@ def line(plain: str, shown: str, beside: bool) -> str:
         note = f'<span class="note"><span class="hash">{hidden}</span>{found["note"]}</span>'
     shown = shown.replace('<span class="p">(</span>', '<span class="p">(</span><wbr>')  # where a phone may break it
     shown = shown.replace('<span class="o">.</span>', '<wbr><span class="o">.</span>')
+    prose = " prose" if '<span class="sd">' in shown else ""
     shown = WHOLE.sub(r'<span class="whole">\1</span>', shown)
-    code = f'<span class="code">{shown}</span>' if shown.strip() or not note else ""
+    code = f'<span class="code{prose}">{shown}</span>' if shown.strip() or not note else ""
     kind = "line" if plain.strip() else "line blank"
     return f'<span class="{kind}" style="--indent: {indent}ch">{code}{note}</span>'
