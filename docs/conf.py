@@ -26,17 +26,18 @@ myst_fence_as_directive = ["python", "console"]
 myst_heading_anchors = 4
 # explore:text=1&m=8 is the explorer with these settings
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "explore": "explorer.html#{{path}}"}
+nitpicky = True  # a reference that leads nowhere is an error
 default_role = "code"  # in numpydoc single backticks name parameters
 autodoc_typehints = "none"  # the docstrings give shapes and dtypes in words
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]  # of which several may share a line, too
 napoleon_use_param = False
 add_module_names = False
 toc_object_entries_show_parents = "hide"  # a method is listed under its class
-python_maximum_signature_line_length = 88
+python_maximum_signature_line_length = 76
 
 templates_path = ["_templates"]
 html_theme = "furo"

@@ -290,7 +290,7 @@ class NystromformerConfig:
 
     @property
     def num_labels(self) -> int:
-        """The number of labels: the length of `id2label`. Setting another number renames all labels."""
+        """The number of labels, which is the length of `id2label`. Setting another number renames all labels."""
         return len(self.id2label)
 
     @num_labels.setter

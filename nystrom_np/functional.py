@@ -142,7 +142,7 @@ def softmax_attention_matrix(
     ----------
     query : array of floats, (..., queries, dim)
     key : array of floats, (..., keys, dim)
-        Both already divided by dim^¼, so that the scores are those of q kᵀ / √dim.
+        Both already divided by ⁴√dim, so that the scores are those of q kᵀ / √dim.
     mask : array, broadcastable to (..., queries, keys), optional
         1 for the keys to attend to, 0 for those to leave out: their scores are the most negative number there is.
         (Not −∞, so that a row of zeros gives equal weights instead of NaN.)
@@ -264,7 +264,7 @@ def nystrom_kernels(
     Parameters
     ----------
     query, key : arrays of floats, (..., length, dim)
-        Already divided by dim^¼.
+        Already divided by ⁴√dim.
     num_landmarks : int
         m, from 1 to length; q̃ and k̃ are the :func:`segment_means` of queries and keys.
     mask : array, broadcastable to (..., 1, length), optional
@@ -299,7 +299,7 @@ def nystrom_kernels(
 def initial_inverse(
     a: Float[Array, "*batch m m"], initial: Literal["batch", "sequence", "matrix"] = "batch"
 ) -> Float[Array, "*batch m m"]:
-    """First guess of the inverse: Z₀ = Aᵀ / max_j Σᵢ Aᵢⱼ, the largest column sum.
+    """First guess of the inverse: Z₀ = Aᵀ / maxⱼ Σᵢ Aᵢⱼ, the largest column sum.
 
     In general Aᵀ / (‖A‖₁ ‖A‖∞) makes the iteration converge; the rows of a softmax matrix sum to one, so that
     ‖A‖∞ = 1 and the largest column sum, ‖A‖₁, remains.

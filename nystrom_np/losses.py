@@ -85,7 +85,7 @@ def mean_squared_error(predictions: Float[Array, "*shape"], targets: Float[Array
 def binary_cross_entropy_with_logits(
     logits: Float[Array, "*shape"], targets: Float[Array, "*shape"]
 ) -> Float[Array, ""]:
-    """Mean binary cross-entropy of σ(x) against t: max(x, 0) − x t + log(1 + e^−|x|), which cannot overflow.
+    """Mean binary cross-entropy of σ(x) against t: max(x, 0) − x t + log(1 + exp(−|x|)), which cannot overflow.
 
     A ValueError if their shapes differ.
 

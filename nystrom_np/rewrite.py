@@ -28,7 +28,7 @@ class Change:
     Attributes
     ----------
     function : str
-        A function of :mod:`nystrom_np.definition` or :mod:`nystrom_np.losses`.
+        A function of :mod:`nystrom_np.definition` or ``nystrom_np.losses``.
     old, new : str
         Text that the function has exactly once, and what stands there instead.
 

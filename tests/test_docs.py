@@ -218,6 +218,7 @@ def test_boxes_have_formulas_alone() -> None:
     assert code.startswith("def softmax(x, axis=-1):  # any shape")
     assert place.startswith("nystrom_np/definition.py, line ")
     assert sources.shape_comment(sources.resolve("nystrom_np.definition.softmax")).startswith("any shape → the same")
+    assert sources.shape_comment(sources.resolve("nystrom_np.definition.encode")).startswith("ids (B, L)")
     assert "softmax" in sources.faster_names()
 
 

@@ -10,9 +10,11 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
+from markupsafe import Markup
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.rst import escape
 from sphinx.writers.html5 import HTML5Translator
 
 from docs.builder import blocks, columns, diagram, pictures, sharing, sketches, sources, steps
@@ -249,9 +251,8 @@ class PublicNames(SphinxDirective):
             if self.arguments and module != self.arguments[0]:
                 continue
             thing = sources.resolve(name)
-            said = inspect.getdoc(thing) if callable(thing) else ""
-            summary = (said or "").splitlines()[0] if said else "a table of names"
-            summary = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", summary).replace("*", r"\*").replace("`", "")
+            said = inspect.getdoc(thing) if callable(thing) else sources.said_below(name)
+            summary = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"`\1`", said.splitlines()[0])
             text.append(f"- {{py:obj}}`{short} <{name}>`: {summary}")
         node = nodes.container(classes=["public-names"])
         self.state.nested_parse(StringList(text), self.content_offset, node)
@@ -282,12 +283,42 @@ def accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     )
     body = body.replace('<dd><em class="sig-param">', '<dd role="listitem"><em class="sig-param">')
     body = re.sub("(?<=<h1>Source code for )[^<]+", lambda found: breakable(found[0]), body)
+    context["toc"] = in_words(context.get("toc") or "")
+    for beside in filter(None, (context.get("next"), context.get("prev"))):
+        beside["title"] = in_words(beside["title"])
+    if page == "genindex":
+        context["genindexentries"] = index(context["genindexentries"])
     if page == "_modules/index":  # a list within a list belongs to the item before it
+        body = in_words(body)
         body = body.replace("</li>\n<ul>", "<ul>").replace("</ul><li>", "</ul></li>\n<li>")
         body = body.replace("</ul></ul>", "</ul></li></ul>")
     body = re.sub(r'(?<=<span class="pre">)[^<]{23,}', lambda found: breakable(found[0]), body)
     body = re.sub("<td.*?</td>", lambda cell: MEASURE.sub("\N{NO-BREAK SPACE}", cell[0]), body, flags=re.DOTALL)
     context["body"] = body.replace('<span class="pre">-', '<span class="pre option">-')
+
+
+def in_words(shown: str) -> str:
+    """HTML whose long names may go on in the next line."""
+    return re.sub("(?:^|(?<=>))[^<]{16,}", lambda found: breakable(found[0]), shown)
+
+
+def index(entries: list[Any]) -> list[Any]:
+    """The index, where modules are under their names alone, and long names may go on in the next line."""
+
+    def wrapped(name: str) -> Markup:
+        return Markup(in_words(html.escape(name)))
+
+    return [
+        (
+            letter,
+            [
+                (wrapped(name), (links, [(wrapped(below), at) for below, at in inside], key))
+                for name, (links, inside, key) in found
+                if name != "module"
+            ],
+        )
+        for letter, found in entries
+    ]
 
 
 MEASURE = re.compile(r"(?<=\d) (?=(?:ms|s|MB|MiB|GB|×)(?:[^\w]|$))|(?<=[≤≥]) (?=\d)|(?<=line) (?=\d)")
@@ -347,15 +378,16 @@ def lines_to_link_to(app: Sphinx, page: str, template: str, context: dict[str, A
     if not page.startswith("_modules/") or "<pre>" not in context.get("body", ""):
         return
     head, code = context["body"].split("<pre>", 1)
-    kept, number, before = [], 0, ""
+    kept, number, before = "", 0, ""
     for line in code.split("\n"):
         # what viewcode has put between the lines of the file
         added = line.startswith(('<div class="viewcode', '<a class="viewcode', "</div>"))
         added = added or (not line and before.endswith("</div>"))
         if line or not added:  # of its blank lines, which come on top of the file's, none is kept
-            kept.append(line if added or not number else f'<span id="line-{number}"></span>{line}')
+            anchor = f'<span id="line-{number}"></span>' if number else ""
+            kept += line if added else f"{anchor}{line}" + "\n" * (not line.endswith("</div>"))  # which ends one, too
         number, before = number + (not added), line
-    context["body"] = f"{head}<pre>" + "\n".join(kept)
+    context["body"] = f"{head}<pre>{kept}"
 
 
 def add_proofs(app: Sphinx, doctree: nodes.document) -> None:
@@ -368,6 +400,16 @@ def add_proofs(app: Sphinx, doctree: nodes.document) -> None:
 def as_written(app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: Any, returns: Any) -> Any:
     """Signatures show defaults and names; the shapes are in the docstring's parameters."""
     return (signature, None) if signature is not None else None
+
+
+def documented_elsewhere(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Activations are documented among the public functions."""
+    lines[:] = [line.replace("nystrom_np.activations.", "nystrom_np.functional.") for line in lines]
+
+
+def straight_quotes(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Values in a parameter's type, which is set as words, keep the quotes of code."""
+    lines[:] = [re.sub(r"\*[^*\s][^*]*\*", lambda found: found[0].replace('"', r"\""), line) for line in lines]
 
 
 def said_above(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
@@ -383,7 +425,7 @@ def shapes_for_documentation(app: Sphinx, what: str, name: str, thing: Any, opti
     if module != "nystrom_np.definition" or lines:
         return
     shapes = sources.shape_comment(thing)
-    lines += [f"``{shapes}``", ""] if shapes else []
+    lines += [escape(shapes), ""]
     if short in functional.__all__:
         lines += [f"Documented as :func:`nystrom_np.functional.{short}`.", ""]
 
@@ -453,6 +495,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", accessible, priority=900)  # after the theme
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-skip-member", said_above)
+    app.connect("autodoc-process-docstring", documented_elsewhere)
+    app.connect("autodoc-process-docstring", straight_quotes)  # after napoleon
     app.connect("autodoc-process-docstring", shapes_for_documentation)
     app.add_js_file("boxes.js", loading_method="defer")
     for style in ("site.css", "read.css"):

@@ -8,9 +8,20 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from sphinx.pycode import ModuleAnalyzer
+
 from docs.builder.blocks import DOCS, ROOT
 
-__all__ = ["documented", "faster_names", "public_names", "resolve", "shape_comment", "source_of", "test_source"]
+__all__ = [
+    "documented",
+    "faster_names",
+    "public_names",
+    "resolve",
+    "said_below",
+    "shape_comment",
+    "source_of",
+    "test_source",
+]
 
 PUBLIC_MODULES = (
     "nystrom_np",
@@ -63,6 +74,16 @@ def resolve(name: str) -> Any:
     return inspect.unwrap(thing) if callable(thing) else thing
 
 
+def said_below(name: str) -> str:
+    """What is said of a table in the string below it, in whichever module it stands."""
+    short = name.rpartition(".")[2]
+    for path in sorted((ROOT / "nystrom_np").rglob("*.py")):
+        found = ModuleAnalyzer.for_file(path, path.stem).find_attr_docs().get(("", short))
+        if found:
+            return "\n".join(found)
+    raise LookupError(f"nothing is said of {name}")
+
+
 def source_of(name: str, first: str = "", last: str = "") -> tuple[str, str]:
     """Code of a function or class without its docstrings and marks, and where it stands.
 
@@ -109,8 +130,8 @@ def documented(name: str) -> str:
 
 
 def shape_comment(thing: Any) -> str:
-    """What stands behind the first line of a definition: the shapes of its arguments and of its result."""
-    found = re.search(r"^def .*?:  # (.*)$", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
+    """What stands behind the first line of a definition, or below it: the shapes of its arguments and of its result."""
+    found = re.search(r"^def .*?:(?:  |\n    )# (.*)$", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
     return found.group(1) if found else ""
 
 

@@ -189,7 +189,7 @@ def softmax_attention(
 ) -> Float[Array, "*batch queries values"]:
     """Compute :func:`nystrom_np.definition.softmax_attention` for some of the queries at a time.
 
-    At most :data:`SCORES_PER_BLOCK` scores are held, however long the sequence (Rabe and Staats, arXiv 2112.05682).
+    At most ``SCORES_PER_BLOCK`` scores are held, however long the sequence (Rabe and Staats, arXiv 2112.05682).
     """
     xp, shape = get_array_module(query), (*query.shape[:-1], key.shape[-2])
     step = max(1, SCORES_PER_BLOCK // max(1, math.prod(shape[:-2]) * shape[-1]))
@@ -298,7 +298,7 @@ def self_attention(
 ) -> tuple[Float[Array, "batch length dim"], Any]:
     """Compute :func:`nystrom_np.definition.self_attention`, without the weights unless they are asked for.
 
-    ``config.output_attentions`` says so. With ``segments``, each attends to itself, and the weights are a list.
+    ``config.output_attentions`` asks for them. With ``segments``, each attends to itself, and the weights are a list.
     """
     query, key, value = project(p, config, x)
     whole = [slice(0, x.shape[1])] if segments is None else segments
@@ -388,8 +388,8 @@ def encode(
 ) -> tuple[list[Array], list[Any]]:
     """Compute :func:`nystrom_np.definition.encode`, holding states but the last and attentions only if asked for.
 
-    ``config.output_hidden_states`` and ``config.output_attentions`` say so. Segments stay packed: only attention and
-    convolution run on each by itself.
+    ``config.output_hidden_states`` and ``config.output_attentions`` ask for them. Segments stay packed: only attention
+    and convolution run on each by itself.
     """
     x = definition.embeddings(p["embeddings"], config, words, token_type_ids, position_ids)
     states, attentions = [x], []

@@ -6,7 +6,7 @@ from nystrom_np.shapes import Float
 __all__ = ["OUTPUTS", "toeplitz", "windows"]
 
 OUTPUTS = 64
-"""Outputs of one Toeplitz product: about a filter's length, so that half of the band is not zero."""
+"""How many outputs one Toeplitz product has, about a filter's length, so that half of the band is not zero."""
 
 
 def windows(

@@ -339,7 +339,7 @@ class NystromformerPreTrainedModel(FromFolder):
 
     @property
     def device(self) -> str:
-        """Where the parameters and the outputs are: ``"cpu"`` or ``"cuda:N"``."""
+        """Where the parameters and the outputs are, ``"cpu"`` or ``"cuda:N"``."""
         return device_of(self._any_parameter)
 
     def to(self, device: Any = None, dtype: Any = None) -> Any:

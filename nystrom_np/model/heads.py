@@ -125,7 +125,7 @@ class NystromformerForMaskedLM(_HeadedModel):
 
     Notes
     -----
-    As in transformers 4.37.2, it returns a :class:`MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true
+    As in transformers 4.37.2, it returns a :class:`.MaskedLMOutput` with ``logits`` (B, L, V). ``labels`` are the true
     tokens, integers (B, L), −100 where the loss, the mean cross-entropy, is to ignore the position.
 
     Examples
@@ -166,7 +166,7 @@ class NystromformerForSequenceClassification(_HeadedModel):
 
     Notes
     -----
-    As in transformers 4.37.2, it returns a :class:`SequenceClassifierOutput` with ``logits`` (B, num_labels).
+    As in transformers 4.37.2, it returns a :class:`.SequenceClassifierOutput` with ``logits`` (B, num_labels).
     ``labels`` are integers (B,) or (B, 1) for one label to a sequence, −100 to ignore it (cross-entropy); floats (B,
     num_labels) of 0 and 1 for several (binary cross-entropy); floats for regression (squared error). Which of the three
     is ``config.problem_type``; where this is None, one label means regression, int64 and int32 labels a single label,
@@ -230,7 +230,7 @@ class NystromformerForMultipleChoice(_HeadedModel):
     Notes
     -----
     The inputs are (B, C, L), ``inputs_embeds`` (B, C, L, D); the choices are folded into the batch, so that hidden
-    states and attentions have B · C rows. As in transformers 4.37.2, it returns a :class:`MultipleChoiceModelOutput`
+    states and attentions have B · C rows. As in transformers 4.37.2, it returns a :class:`.MultipleChoiceModelOutput`
     with ``logits`` (B, C). ``labels`` are the right choices, integers (B,), −100 to ignore one; or floats (B, C), a
     distribution over them. The loss is the mean cross-entropy.
 
@@ -299,7 +299,7 @@ class NystromformerForTokenClassification(_HeadedModel):
 
     Notes
     -----
-    As in transformers 4.37.2, it returns a :class:`TokenClassifierOutput` with ``logits`` (B, L, num_labels).
+    As in transformers 4.37.2, it returns a :class:`.TokenClassifierOutput` with ``logits`` (B, L, num_labels).
     ``labels`` are integers (B, L), −100 where the loss, the mean cross-entropy, is to ignore the position.
 
     Examples

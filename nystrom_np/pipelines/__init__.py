@@ -10,25 +10,36 @@ import os
 from typing import Any
 
 from nystrom_np.hub import repository_options
-from nystrom_np.pipelines.base import Pipeline, PipelineException, check_choice, trained_length
-from nystrom_np.pipelines.feature_extraction import FeatureExtractionPipeline
-from nystrom_np.pipelines.fill_mask import FillMaskPipeline
+from nystrom_np.pipelines.base import Pipeline, PipelineException, PipelineOptions, check_choice, trained_length
+from nystrom_np.pipelines.feature_extraction import FeatureExtractionOptions, FeatureExtractionPipeline
+from nystrom_np.pipelines.fill_mask import FillMaskOptions, FillMaskPipeline
 from nystrom_np.pipelines.loading import load_whole, shipped_weights
-from nystrom_np.pipelines.multiple_choice import MultipleChoicePipeline
-from nystrom_np.pipelines.question_answering import QuestionAnsweringPipeline
-from nystrom_np.pipelines.text_classification import TextClassificationPipeline
-from nystrom_np.pipelines.token_classification import AggregationStrategy, TokenClassificationPipeline
+from nystrom_np.pipelines.multiple_choice import MultipleChoiceOptions, MultipleChoicePipeline
+from nystrom_np.pipelines.question_answering import QuestionAnsweringOptions, QuestionAnsweringPipeline
+from nystrom_np.pipelines.text_classification import TextClassificationOptions, TextClassificationPipeline
+from nystrom_np.pipelines.token_classification import (
+    AggregationStrategy,
+    TokenClassificationOptions,
+    TokenClassificationPipeline,
+)
 from nystrom_np.tokenization import NystromformerTokenizer
 
 __all__ = [
     "AggregationStrategy",
+    "FeatureExtractionOptions",
     "FeatureExtractionPipeline",
+    "FillMaskOptions",
     "FillMaskPipeline",
+    "MultipleChoiceOptions",
     "MultipleChoicePipeline",
     "Pipeline",
     "PipelineException",
+    "PipelineOptions",
+    "QuestionAnsweringOptions",
     "QuestionAnsweringPipeline",
+    "TextClassificationOptions",
     "TextClassificationPipeline",
+    "TokenClassificationOptions",
     "TokenClassificationPipeline",
     "load_whole",
     "pipeline",
@@ -98,7 +109,7 @@ def pipeline(
     framework : {None, "pt"}
         Without effect, as is `use_fast`: there is one framework here, and one kind of tokenizer.
     **options
-        Of the task: see ``FillMaskOptions`` and its like. Each call may say otherwise.
+        Of the task: see :class:`.FillMaskOptions` and its like. Each call may say otherwise.
 
     Returns
     -------

@@ -117,7 +117,7 @@ class PipelineOptions:
 
 
 class Pipeline(Generic[Options]):
-    """Text in, answers out. Made by :func:`nystrom_np.pipelines.pipeline`; one subclass a task.
+    """Text in, answers out. Made by :func:`nystrom_np.pipeline`; one subclass a task.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Pipeline(Generic[Options]):
         inputs : one input, a list of them, an iterator, or a dataset
             The last is anything with a length and items by number.
         **options
-            Of the task, and those of :class:`PipelineOptions`.
+            Of the task, and those of :class:`.PipelineOptions`.
 
         Returns
         -------
@@ -208,7 +208,7 @@ class Pipeline(Generic[Options]):
 
     @property
     def longest(self) -> int:
-        """The tokens that a sequence may have: as many as both the tokenizer and the model take."""
+        """As many tokens as both the tokenizer and the model take of a sequence."""
         return min(self.tokenizer.model_max_length, self.model.config.max_position_embeddings)
 
     def encode(self, item: Any, options: Options) -> tuple[Any, list[Encoding]]:

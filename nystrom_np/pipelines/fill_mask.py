@@ -78,7 +78,7 @@ class FillMaskPipeline(Pipeline[FillMaskOptions]):
         inputs : str, list of str, or iterator over str
             With one ``[MASK]`` or more in each.
         **options
-            Fields of :class:`FillMaskOptions`.
+            Fields of :class:`.FillMaskOptions`.
 
         Returns
         -------

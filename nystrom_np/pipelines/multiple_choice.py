@@ -72,7 +72,7 @@ class MultipleChoicePipeline(Pipeline[MultipleChoiceOptions]):
         prompt, choices : str, list of str
             One input, instead.
         **options
-            Fields of :class:`MultipleChoiceOptions`.
+            Fields of :class:`.MultipleChoiceOptions`.
 
         Returns
         -------

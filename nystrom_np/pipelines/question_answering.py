@@ -120,7 +120,7 @@ class QuestionAnsweringPipeline(Pipeline[QuestionAnsweringOptions]):
         data, X
             Other names of `inputs`.
         **options
-            Fields of :class:`QuestionAnsweringOptions`.
+            Fields of :class:`.QuestionAnsweringOptions`.
 
         Returns
         -------

@@ -113,7 +113,7 @@ class TextClassificationPipeline(Pipeline[TextClassificationOptions]):
         inputs : str, or dict with ``text`` and optionally ``text_pair``; a list of, or an iterator over these
             ``[["text", "pair"]]`` is a pair, too: an older form.
         **options
-            Fields of :class:`TextClassificationOptions`.
+            Fields of :class:`.TextClassificationOptions`.
 
         Returns
         -------

@@ -67,8 +67,8 @@ class SpecialTokens:
         The padding token that `backend` was saved with.
     """
 
-    bos_token, bos_token_id = _named("bos_token", "The token that begins a sequence: ``[CLS]`` in ALBERT")
-    eos_token, eos_token_id = _named("eos_token", "The token that ends a sequence: ``[SEP]`` in ALBERT")
+    bos_token, bos_token_id = _named("bos_token", "The token that begins a sequence, ``[CLS]`` in ALBERT")
+    eos_token, eos_token_id = _named("eos_token", "The token that ends a sequence, ``[SEP]`` in ALBERT")
     unk_token, unk_token_id = _named("unk_token", "The token for what the vocabulary cannot write")
     sep_token, sep_token_id = _named("sep_token", "The token after each text")
     pad_token, pad_token_id = _named("pad_token", "The token that fills a sequence up")

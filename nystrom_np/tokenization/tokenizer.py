@@ -333,7 +333,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         Warns
         -----
         UserWarning
-            Once, if a sequence is longer than :attr:`model_max_length` and nothing was said of lengths; if
+            Once, if a sequence is longer than ``model_max_length`` and nothing was said of lengths; if
             `max_length` is below the number of special tokens, where nothing is cut, as in the reference.
 
         Examples
@@ -462,7 +462,7 @@ class NystromformerTokenizer(Sequences, FromFolder):
         text_pair : str, optional
             The second text.
         max_length : int, optional
-            The longest window, special tokens included; :attr:`model_max_length` by default.
+            The longest window, special tokens included; ``model_max_length`` by default.
         stride : int
             How many tokens a window repeats of the one before it.
         cut : {None, "only_first", "only_second"}

@@ -225,7 +225,7 @@ class Vocabulary(SpecialTokens):
 
     @property
     def vocab(self) -> dict[str, int]:
-        """Every token's id: see :meth:`get_vocab`."""
+        """Every token's id, as :meth:`get_vocab` gives it."""
         return self.get_vocab()
 
     @property

@@ -51,7 +51,7 @@ def softmax_attention(
 ) -> Float[Array, "*batch queries values"]:
     """Compute :func:`nystrom_np.definition.softmax_attention` without holding the matrix.
 
-    Heads and blocks of queries are shared between the threads. Each thread holds at most :data:`SCORES_PER_BLOCK`
+    Heads and blocks of queries are shared between the threads. Each thread holds at most ``SCORES_PER_BLOCK``
     scores, however long the sequence. ``out`` may be the query itself.
     """
     shape = (*query.shape[:-1], key.shape[-2])

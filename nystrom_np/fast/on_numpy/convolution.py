@@ -26,7 +26,7 @@ def depthwise_conv(
 
     Half of the matrix is zeros, and a product with all of it still takes a fraction of the time of a loop over the
     taps. An infinite value or NaN becomes NaN in the zeros' products too, so that it spreads over its whole block of
-    :data:`OUTPUTS` positions and not just as far as the filter reaches. ``add_to`` is changed in place.
+    :data:`.OUTPUTS` positions and not just as far as the filter reaches. ``add_to`` is changed in place.
     """
     heads, length, dim = value.shape[-3:]
     size = weight.shape[-2]
