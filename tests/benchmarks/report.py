@@ -184,7 +184,7 @@ def heads_table(cases: Results) -> str:
             seconds = told["seconds"].get(who)
             cells += [times(seconds), signed(seconds["median"] - bare[who]["median"])] if seconds else ["", ""]
         apart = told["difference"]
-        rows.append((head, *cells, "" if apart is None else f"{apart:.1e}"))
+        rows.append((head.removeprefix("Nystromformer").removeprefix("For"), *cells, "" if apart is None else f"{apart:.1e}"))
     return (
         f"{title}\nOver one encoder layer, B=1, L={case['length']}; the extra time is above the bare model's. Where a "
         "head costs less than the runs vary, the difference says no more than that.\n\n"
