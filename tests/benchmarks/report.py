@@ -183,8 +183,8 @@ def heads_table(cases: Results) -> str:
         for who in ("ours", "eager"):
             seconds = told["seconds"].get(who)
             cells += [times(seconds), signed(seconds["median"] - bare[who]["median"])] if seconds else ["", ""]
-        apart = told["difference"]
-        rows.append((head.removeprefix("Nystromformer").removeprefix("For"), *cells, "" if apart is None else f"{apart:.1e}"))
+        apart = "" if told["difference"] is None else f"{told['difference']:.1e}"
+        rows.append((head.removeprefix("Nystromformer").removeprefix("For"), *cells, apart))
     return (
         f"{title}\nOver one encoder layer, B=1, L={case['length']}; the extra time is above the bare model's. Where a "
         "head costs less than the runs vary, the difference says no more than that.\n\n"
