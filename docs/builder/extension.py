@@ -407,9 +407,12 @@ def documented_elsewhere(app: Sphinx, what: str, name: str, thing: Any, options:
     lines[:] = [line.replace("nystrom_np.activations.", "nystrom_np.functional.") for line in lines]
 
 
-def straight_quotes(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Values in a parameter's type, which is set as words, keep the quotes of code."""
-    lines[:] = [re.sub(r"\*[^*\s][^*]*\*", lambda found: found[0].replace('"', r"\""), line) for line in lines]
+def straight_quotes(app: Sphinx, doctree: nodes.document) -> None:
+    """In docstrings one word in quotes is a value, and keeps the quotes of code."""
+    for described in doctree.findall(addnodes.desc_content):
+        for text in list(described.findall(nodes.Text)):
+            if "“" in text:
+                text.parent.replace(text, nodes.Text(re.sub("“([^\\s”]+)”", r'"\1"', text)))
 
 
 def said_above(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
@@ -488,6 +491,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(nodes.literal_block, override=True, html=(visit_code, HTML5Translator.depart_literal_block))
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
+    app.connect("doctree-read", straight_quotes)
     app.connect("doctree-read", columns.lay_out)
     app.connect("html-page-context", lines_to_link_to)
     app.connect("html-page-context", described)
@@ -496,7 +500,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-signature", as_written)
     app.connect("autodoc-skip-member", said_above)
     app.connect("autodoc-process-docstring", documented_elsewhere)
-    app.connect("autodoc-process-docstring", straight_quotes)  # after napoleon
     app.connect("autodoc-process-docstring", shapes_for_documentation)
     app.add_js_file("boxes.js", loading_method="defer")
     for style in ("site.css", "read.css"):
