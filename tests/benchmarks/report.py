@@ -188,7 +188,7 @@ def heads_table(cases: Results) -> str:
     return (
         f"{title}\nOver one encoder layer, B=1, L={case['length']}; the extra time is above the bare model's. Where a "
         "head costs less than the runs vary, the difference says no more than that.\n\n"
-        + table(("head", "nystrom_np", "extra", "transformers", "extra", "difference"), rows)
+        + table(("head", "nystrom_np", "extra, ms", "transformers", "extra, ms", "difference"), rows)
     )
 
 
@@ -378,7 +378,7 @@ def duration(seconds: float) -> str:
 
 
 def signed(seconds: float) -> str:
-    return f"{seconds * 1e3:+.3g} ms".replace("-", "−")
+    return f"{seconds * 1e3:+.3g}".replace("-", "−")
 
 
 def size(count: float) -> str:
