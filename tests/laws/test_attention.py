@@ -341,6 +341,18 @@ def test_scores_that_are_not_numbers() -> None:
     np.testing.assert_allclose(found[1], (softmax_attention_matrix(query, key) @ key)[1], rtol=1e-14)
 
 
+def test_extreme_scores_are_left_to_the_steady_exponential(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the other take many times as long where they overflow or vanish, as they do behind a mask, too."""
+
+    def refused(*_: Any, **__: Any) -> np.ndarray:
+        raise AssertionError
+
+    monkeypatch.setattr(attention, "exponential", lambda: (refused, 1.0))
+    query, key = np.ones((2, 1), "float32"), np.array([[200.0], [-200.0], [1.0]], "float32")
+    for mask, seen in ((None, [200.0, 200.0]), (np.array([[0, 1, 0], [1, 1, 1]]), [-200.0, 200.0])):
+        np.testing.assert_allclose(softmax_attention(query, key, key, mask)[:, 0], seen, rtol=1e-6)
+
+
 def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is computed twice where exponentials and contexts stay finite, since a row's sum is e⁻¹⁶ or more by
     Jensen's inequality; elsewhere all is, below the maximum.
