@@ -415,6 +415,13 @@ def straight_quotes(app: Sphinx, doctree: nodes.document) -> None:
                 text.parent.replace(text, nodes.Text(re.sub("“([^\\s”]+)”", r'"\1"', text)))
 
 
+def without_long_values(app: Sphinx, doctree: nodes.document) -> None:
+    """A table is described, and is read in its module: as a value it would be one long line, with paths of files."""
+    for value in list(doctree.findall(addnodes.desc_annotation)):
+        if len(value.astext()) > app.config.python_maximum_signature_line_length:
+            value.parent.remove(value)
+
+
 def said_above(app: Sphinx, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     """The fields of a named tuple are described with it: what Python says of each, its number, says nothing."""
     return True if (getattr(thing, "__doc__", None) or "").startswith("Alias for field number") else None
@@ -492,6 +499,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("katex", (visit_math, None), (visit_display_math, None))
     app.connect("doctree-read", add_proofs)
     app.connect("doctree-read", straight_quotes)
+    app.connect("doctree-read", without_long_values)
     app.connect("doctree-read", columns.lay_out)
     app.connect("html-page-context", lines_to_link_to)
     app.connect("html-page-context", described)
