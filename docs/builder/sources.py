@@ -8,8 +8,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from sphinx.pycode import ModuleAnalyzer
-
 from docs.builder.blocks import DOCS, ROOT
 
 __all__ = [
@@ -76,6 +74,8 @@ def resolve(name: str) -> Any:
 
 def said_below(name: str) -> str:
     """What is said of a table in the string below it, in whichever module it stands."""
+    from sphinx.pycode import ModuleAnalyzer  # here, since tests read this file where no site is built
+
     short = name.rpartition(".")[2]
     for path in sorted((ROOT / "nystrom_np").rglob("*.py")):
         found = ModuleAnalyzer.for_file(path, path.stem).find_attr_docs().get(("", short))
