@@ -154,7 +154,7 @@ def trace(model: Any, **inputs: Any) -> Trace:
     model : model
         Any of the package's, in any dtype, on any device, in any mask mode.
     **inputs
-        What the model is called with: ``input_ids``, ``attention_mask``, ``labels``, ….
+        What the model is called with: ``input_ids``, ``attention_mask``, ``labels`` …
 
     Returns
     -------

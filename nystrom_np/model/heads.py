@@ -70,12 +70,12 @@ class _HeadedModel(NystromformerPreTrainedModel):
     ) -> Any:
         """Compute the logits and, with labels, the loss: the head's record, or a tuple.
 
+        Inputs are those of :class:`NystromformerModel`, for multiple choice with an axis for the choices, (B, C, L).
+
         Parameters
         ----------
         labels : array, optional
             What the head should have answered: see the class.
-
-        All others are as in :class:`NystromformerModel`, for multiple choice with an axis for the choices, (B, C, L).
         """
         checks = self.checks()
         given = (input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds)
@@ -121,7 +121,7 @@ class NystromformerForMaskedLM(_HeadedModel):
     ----------
     config, seed, parameters, dtype
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
-        ``cls.predictions.``.
+        ``cls.predictions``.
 
     Notes
     -----
@@ -162,7 +162,7 @@ class NystromformerForSequenceClassification(_HeadedModel):
     ----------
     config, seed, parameters, dtype
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
-        ``classifier.``.
+        ``classifier``.
 
     Notes
     -----
@@ -225,7 +225,7 @@ class NystromformerForMultipleChoice(_HeadedModel):
     ----------
     config, seed, parameters, dtype
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
-        ``pre_classifier.`` and ``classifier.``.
+        ``pre_classifier`` and ``classifier``.
 
     Notes
     -----
@@ -295,7 +295,7 @@ class NystromformerForTokenClassification(_HeadedModel):
     ----------
     config, seed, parameters, dtype
         As in :class:`NystromformerModel`; the encoder's names begin with ``nystromformer.``, the head's with
-        ``classifier.``.
+        ``classifier``.
 
     Notes
     -----
@@ -367,13 +367,13 @@ class NystromformerForQuestionAnswering(_HeadedModel):
     ) -> QuestionAnsweringModelOutput | tuple[Array, ...]:
         """Score every token as the first and as the last of the answer, ``start_logits`` and ``end_logits`` (B, L).
 
+        All else is as in the other heads. The loss is the mean of two cross-entropies, if both positions are there.
+
         Parameters
         ----------
         start_positions, end_positions : arrays of integers, (B,) or (B, 1), optional
             Where the answer begins and ends. Clamped to 0 … L; L itself is ignored by the loss, as an answer that
             was cut off. (So −100 counts as position 0.)
-
-        All others are as in the other heads. The loss is the mean of two cross-entropies, if both positions are there.
         """
         one_is_missing = start_positions is None or end_positions is None
         return super().__call__(

@@ -10,7 +10,7 @@ from nystrom_np.functional import softmax
 __all__ = ["LAYOUTS", "arrays", "masks", "row_stochastic"]
 
 LAYOUTS = ("contiguous", "read-only", "fortran", "strided", "reversed", "heads")
-"""The memory layouts of drawn arrays."""
+"""The memory layouts of drawn arrays: those that :func:`arrays` takes."""
 
 
 def strategies() -> Any:

@@ -34,7 +34,7 @@ class Exercised:
     cases : int
         How many were drawn.
     kinds : dict of str to int
-        How many of them were of a kind: with a mask, with Nyström attention, ….
+        How many of them were of a kind: with a mask, with Nyström attention …
 
     Examples
     --------
