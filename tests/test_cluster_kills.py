@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,20 @@ def test_what_kills_every_worker_is_given_up(cluster: Cluster, monkeypatch: pyte
         assert list(run._on_dask(client, Fatal(), [4])) == [(4, 4)]
         with pytest.raises(OSError, match="workers died again and again"):
             list(run._on_dask(client, Fatal(), [3]))
+
+
+def test_a_scheduler_that_goes_as_a_result_is_fetched(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was finished a moment ago is then cancelled."""
+
+    def gone(*_: Any, **__: Any) -> None:
+        raise CancelledError
+
+    monkeypatch.setattr(distributed.Future, "result", gone)
+    with (
+        distributed.Client(cluster.address, set_as_default=False) as client,
+        pytest.raises(OSError, match="the scheduler went away"),
+    ):
+        list(run._on_dask(client, abs, [-1]))
 
 
 def test_workers_of_this_machine(checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

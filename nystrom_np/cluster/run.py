@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -306,7 +307,7 @@ def _on_dask(client: Any, function: Callable[[Any], Any], items: Iterable[Any]) 
                 raise error
             yield item, future.result()
             submit_more()
-    except distributed.comm.CommClosedError:
+    except (distributed.comm.CommClosedError, CancelledError):  # the latter if it went between two of these lines
         raise OSError(GONE) from None
     finally:
         client.cancel(list(under_way))
