@@ -20,7 +20,7 @@ from nystrom_np.activations import get_activation
 from nystrom_np.array_module import Array
 from nystrom_np.config import NystromformerConfig
 from nystrom_np.definition import is_exact
-from nystrom_np.fast.on_numpy.rows import has_avx512, steady_exponential
+from nystrom_np.fast.on_numpy.rows import exponential, has_avx512, steady_exponential
 from nystrom_np.fast.on_numpy.threads import parallel_map, row_blocks
 from nystrom_np.shapes import Float, Shaped
 
@@ -156,7 +156,7 @@ def of_one_length(segments: Sequence[slice], heads: int) -> Iterator[tuple[slice
 
 def attend(query: Heads, key: Heads, value: Heads, blank: Array | None, filters: Array | None) -> None:
     """Write attention and the convolution of the values over the scaled queries: (P + T) v, with T of :func:`band`."""
-    exp, unit = steady_exponential(query.dtype)
+    exp, unit = exponential() if blank is None else steady_exponential(query.dtype)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         query *= unit
         weights = key.swapaxes(-1, -2) @ query  # (B, heads, keys, queries)
