@@ -353,6 +353,19 @@ def test_extreme_scores_are_left_to_the_steady_exponential(monkeypatch: pytest.M
         np.testing.assert_allclose(softmax_attention(query, key, key, mask)[:, 0], seen, rtol=1e-6)
 
 
+@pytest.mark.parametrize("hidden", [np.inf, np.nan])
+def test_a_masked_value_that_is_not_finite(hidden: float) -> None:
+    """0 · ∞ is NaN by definition; a masked key that is not finite changes nothing."""
+    query, key, value = np.ones((3, 2)), np.ones((4, 2)), np.ones((4, 2))
+    mask = np.array([True, True, True, False])
+    key[3] = hidden
+    np.testing.assert_allclose(softmax_attention(query, key, value, mask), 1.0)
+    value[3] = hidden
+    with definitions(), np.errstate(invalid="ignore"):
+        assert np.isnan(softmax_attention(query, key, value, mask)).all()
+    assert np.isnan(softmax_attention(query, key, value, mask)).all()
+
+
 def test_moderate_scores_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is computed twice where exponentials and contexts stay finite, since a row's sum is e⁻¹⁶ or more by
     Jensen's inequality; elsewhere all is, below the maximum.

@@ -124,13 +124,16 @@ exponentials (..., queries, 1)."""
 def _without_masked(
     key: np.ndarray, value: np.ndarray, masked: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Only the keys that a mask leaves, where it leaves all queries the same: the others have the weight 0."""
+    """Only the keys that a mask leaves, where it leaves all queries the same: the others have the weight 0.
+
+    All of them where a value is not finite, of which the weight 0 makes NaN by definition.
+    """
     if masked is None or not masked.size:
         return key, value, masked
     if any(stride and size > 1 for stride, size in zip(masked.strides[:-1], masked.shape[:-1], strict=True)):
         return key, value, masked
     kept = np.flatnonzero(~masked[(0,) * (masked.ndim - 1)])
-    if not kept.size:
+    if not kept.size or not np.isfinite(_sums(value)).all():
         return key, value, masked
     neighbours = kept[-1] - kept[0] + 1 == len(kept)  # and nothing is copied
     some = slice(kept[0], kept[-1] + 1) if neighbours else kept
