@@ -34,11 +34,11 @@ VALUES_WORTH_A_THREAD = 1 << 16
 """As :data:`SCORES_WORTH_A_THREAD`, of queries to be averaged."""
 
 FAR = 16.0
-"""A mean of scores from which their exponentials are computed around it."""
+"""From 0: a mean of scores that is subtracted before exponentials are taken."""
 
 SUMS = math.exp(-FAR), 2.0**96
-"""Of a query's exponentials: the least that a mean above -FAR leaves, and one that is far from the largest number of
-float32, so that products with moderate values are too."""
+"""The least and the largest sum of a query's exponentials that is trusted: what a mean of -FAR leaves, and what is far
+from the largest number of float32, so that products with moderate values are too."""
 
 
 def softmax_attention(
